@@ -1,0 +1,92 @@
+# `make` lists what there is. `make run` and `make test` need no other set-up: .venv makes itself where it is missing or old.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+BIN := .venv/bin
+READY := .venv/.ready
+WORKERS ?= 2
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## Make .venv with every pinned package (run, demo and test do it by themselves)
+
+$(READY): scripts/setup pyproject.toml requirements.txt requirements-dev.txt
+	@scripts/setup
+	@touch $@
+
+.PHONY: servers
+servers: $(READY) ## Get the servers' programs where they are missing (run, demo and test do it by themselves)
+	@$(BIN)/python -m koinonia.servers
+
+.PHONY: run
+run: $(READY) ## Start the whole platform on http://127.0.0.1:8080, with the simulated carrier, until Ctrl-C
+	@exec $(BIN)/koinonia up
+
+.PHONY: demo
+demo: $(READY) ## Play the main job: register, import, send, watch, reply, STOP, bill; every figure must add up
+	@exec $(BIN)/koinonia demo
+
+.PHONY: test
+test: lint types boundaries check-contracts test-services test-e2e ## Everything below but `fix`, `contracts`, `lock` and `clean`
+
+.PHONY: lint
+lint: $(READY) ## Check style, likely bugs and layout (ruff), and docker-compose.yml
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+.PHONY: types
+types: $(READY) ## Check types, strictly, over everything (mypy)
+	$(BIN)/mypy
+
+.PHONY: boundaries
+boundaries: $(READY) ## Check who imports whom: no service another, shared no service, domain no I/O (import-linter)
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: check-contracts
+check-contracts: $(READY) ## Check that proto-schemas/ is what the code says and breaks no consumer of the last version
+	$(BIN)/koinonia contracts check
+
+.PHONY: test-services
+test-services: servers ## Unit and integration tests, with the floors for coverage: 80 %, in domain/ 95 %
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(WORKERS) shared services
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --fail-under=80
+	$(BIN)/coverage report --fail-under=95 --include='*/domain/*'
+
+.PHONY: test-unit
+test-unit: $(READY) ## Only the tests that need no server
+	$(BIN)/pytest -n $(WORKERS) shared/tests/unit services/*/tests/unit
+
+.PHONY: test-e2e
+test-e2e: servers ## The whole platform by its public HTTP alone
+	$(BIN)/pytest tests-e2e
+
+.PHONY: fix
+fix: $(READY) ## Format the code and repair what ruff can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: contracts
+contracts: $(READY) ## Write proto-schemas/ again from the code
+	$(BIN)/koinonia contracts generate
+
+LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.PHONY: lock
+lock: $(READY) ## Pin the requirements again, as they are or (UPGRADE=1) at their newest versions
+	$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements.txt requirements.in
+	$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements-dev.txt -c requirements.txt requirements-dev.in
+	$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements-build.txt -c requirements-dev.txt requirements-build.in
+
+.PHONY: clean
+clean: ## Remove what is made, .venv and the state of `koinonia up` (.run) included
+	rm -rf .venv .run .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
