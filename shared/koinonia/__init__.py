@@ -1,0 +1,1 @@
+"""What Koinonia's services share: events, bus, database, HTTP, privacy, telemetry. It imports no service."""

@@ -1,0 +1,152 @@
+"""A collector that is away costs a log line; and what a process shows at ``/metrics`` of its pool and breakers."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from structlog.testing import capture_logs
+
+from koinonia.db import Database
+from koinonia.exporting import SpanExporter, silence_sdk
+from koinonia.servers.ports import free_ports
+
+ABSENT = """
+import time
+from koinonia import metrics, telemetry
+from koinonia.exporting import MetricExporter, SpanExporter
+
+tries = {"traces": 0, "metrics": 0}
+
+def counted(kind, signal):
+    export = kind.export
+    def count(*given, **named):
+        result = export(*given, **named)
+        tries[signal] += 1
+        return result
+    kind.export = count
+
+counted(SpanExporter, "traces")
+counted(MetricExporter, "metrics")
+telemetry.configure("test")
+ends = time.monotonic() + 30
+while min(tries.values()) < 3 and time.monotonic() < ends:
+    metrics.loop_lag_seconds.record(0.0)
+    with telemetry.work("something"):
+        time.sleep(0.01)
+with telemetry.work("the last"):
+    pass
+started = time.monotonic()
+telemetry.shut_down()
+print(tries["traces"], tries["metrics"], started)
+"""
+
+
+def test_an_absent_collector_costs_a_log_line_for_each_signal_and_two_seconds_at_the_end() -> None:
+    (port,) = free_ports(1)
+    environ = {
+        **os.environ,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+        "OTEL_BSP_SCHEDULE_DELAY": "20",
+        "OTEL_METRIC_EXPORT_INTERVAL": "20",
+    }
+    ended = subprocess.run([sys.executable, "-c", ABSENT], env=environ, capture_output=True, timeout=60, check=True)
+    traces, metrics, exit_began_at = ended.stdout.split()
+    assert time.monotonic() - float(exit_began_at) < 3.0
+    assert min(int(traces), int(metrics)) >= 3
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert sorted((line["event"], line["level"], line["signal"]) for line in lines) == [
+        ("collector_away", "warning", "metrics"),
+        ("collector_away", "warning", "traces"),
+    ]
+
+
+class _Collector(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def span() -> ReadableSpan:
+    provider = TracerProvider(shutdown_on_exit=False)
+    made = provider.get_tracer("test").start_span("x")
+    made.end()
+    assert isinstance(made, ReadableSpan)
+    return made
+
+
+def test_a_collector_that_comes_back_is_told_once(span: ReadableSpan) -> None:
+    silence_sdk()
+    (port,) = free_ports(1)
+    exporter = SpanExporter(f"http://127.0.0.1:{port}/v1/traces")
+    with capture_logs() as logs:
+        exporter.export([span])
+        exporter.export([span])
+        with HTTPServer(("127.0.0.1", port), _Collector) as server:
+            thread = Thread(target=server.serve_forever)
+            thread.start()
+            exporter.export([span])
+            exporter.export([span])
+            exporter.shutdown()  # type: ignore[no-untyped-call]
+            server.shutdown()
+            thread.join()
+    assert [entry["event"] for entry in logs] == ["collector_away", "collector_back"]
+
+
+METRICS = """
+import asyncio, sys
+from koinonia import telemetry
+from koinonia.db import Database
+from koinonia.errors import DependencyUnavailable
+from koinonia.resilience.breaker import Breaker
+
+async def main():
+    telemetry.configure("test")
+    database = await Database.open(sys.argv[1], "delivery", pool_size=1, acquire_timeout_seconds=0.5)
+    breaker = Breaker("carrier", failures=1)
+    try:
+        with breaker.guard():
+            raise OSError
+    except OSError:
+        pass
+    async with database.across_churches():
+        try:
+            async with database.across_churches():
+                pass
+        except DependencyUnavailable:
+            pass
+        print(telemetry.prometheus_text().decode())
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_the_pool_and_the_breakers_are_seen_in_the_metrics(
+    databases: Callable[[str], Awaitable[Database]],
+) -> None:
+    url = (await databases("delivery")).url
+    ended = subprocess.run([sys.executable, "-c", METRICS, url], capture_output=True, timeout=60, check=True)
+    shown = dict(re.findall(r"^(koinonia_\w+)\{.*\} (\S+)$", ended.stdout.decode(), re.MULTILINE))
+    wanted = {
+        "koinonia_pool_size": 1,
+        "koinonia_pool_idle": 0,
+        "koinonia_pool_limit": 1,
+        "koinonia_pool_failures_total": 1,
+        "koinonia_breaker_state": 2,
+        "koinonia_breaker_openings_total": 1,
+    }
+    assert {name: float(shown.get(name, "nan")) for name in wanted} == wanted
