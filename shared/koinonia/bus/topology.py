@@ -1,0 +1,50 @@
+"""Which queue gets which events: the one table that declares queues, grants rights and draws the AsyncAPI page.
+
+A queue is named ``<service>.<purpose>`` and belongs to that service. Every event type that is published stands here at
+least once; one that nobody publishes yet has only its schema.
+"""
+
+from koinonia.events import Event, audit, billing, carrier, compliance, conversation, delivery, gateway, messaging
+
+EXCHANGE = "koinonia.events"
+
+QUEUES: dict[str, tuple[type[Event], ...]] = {
+    # gateway: who is ready, and which number belongs to whom
+    "gateway.projections": (delivery.NumberChanged, messaging.BranchChanged, billing.SubscriptionChanged),
+    # messaging
+    "messaging.churches": (gateway.ChurchChanged, delivery.NumberChanged),
+    "messaging.billing": (billing.MessageAuthorized, billing.MessageDeclined),
+    "messaging.progress": (delivery.RecipientsUpdated,),
+    "messaging.suppressions": (compliance.SuppressionAdded, compliance.SuppressionRemoved),
+    # delivery
+    "delivery.churches": (gateway.ChurchChanged,),
+    "delivery.chunks": (messaging.RecipientsResolved,),
+    "delivery.messages": (messaging.MessageAccepted, messaging.MessageDispatched, messaging.MessageCancelled),
+    "delivery.texts": (conversation.ReplyRequested, compliance.ComplianceReplyRequested),
+    "delivery.receipts": (carrier.StatusReceived,),
+    "delivery.consents": (messaging.MembersChanged,),
+    "delivery.holds": (
+        carrier.MessageReceived,
+        compliance.SuppressionAdded,
+        compliance.SuppressionRemoved,
+        delivery.MarkerSent,
+        gateway.BacklogReported,
+    ),
+    # conversation
+    "conversation.contacts": (messaging.MembersChanged, delivery.NumberChanged),
+    "conversation.inbound": (carrier.MessageReceived,),
+    "conversation.progress": (delivery.RecipientsUpdated,),
+    # billing
+    "billing.churches": (gateway.ChurchChanged,),
+    "billing.messages": (messaging.MessageAccepted, messaging.MessageDue, messaging.MessageCompleted),
+    "billing.usage": (delivery.RecipientsUpdated,),
+    # compliance
+    "compliance.churches": (gateway.ChurchChanged, delivery.NumberChanged),
+    "compliance.inbound": (carrier.MessageReceived,),
+    "compliance.audit": (audit.ActionRecorded,),
+}
+
+
+def service_of(queue: str) -> str:
+    """The service that a queue belongs to."""
+    return queue.partition(".")[0]

@@ -1,0 +1,153 @@
+"""What messaging publishes: people, and the way of a broadcast from wish to completion."""
+
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
+from uuid import UUID
+
+import msgspec
+
+from koinonia.events.common import ErasureCompleted, ExportCollected
+from koinonia.events.envelope import Event
+
+CHUNK_SIZE = 500
+"""Recipients in one chunk, members in one change."""
+
+
+class MemberState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A member as of ``version``."""
+
+    member_id: UUID
+    version: int
+    first_name: str
+    last_name: str
+    phone_index: bytes | None  # blind index; None: no phone
+    phone_ciphertext: bytes | None
+    branch_id: UUID
+    opted_in: bool
+    deleted: bool = False
+
+
+class MembersChanged(Event, frozen=True, kw_only=True):
+    """Members were added, changed or removed."""
+
+    TYPE: ClassVar[str] = "messaging.members.changed"
+    members: Annotated[tuple[MemberState, ...], msgspec.Meta(max_length=CHUNK_SIZE)]
+    source: Literal["admin", "import"]  # where their consent comes from
+
+
+class BranchChanged(Event, frozen=True, kw_only=True):
+    """A branch was made, renamed or removed."""
+
+    TYPE: ClassVar[str] = "messaging.branch.changed"
+    branch_id: UUID
+    version: int
+    name: str
+    is_default: bool
+    deleted: bool = False
+
+
+class GroupChanged(Event, frozen=True, kw_only=True):
+    """A group was made, renamed or removed."""
+
+    TYPE: ClassVar[str] = "messaging.group.changed"
+    group_id: UUID
+    version: int
+    name: str
+    branch_id: UUID | None
+    deleted: bool = False
+
+
+class MessageAccepted(Event, frozen=True, kw_only=True):
+    """A church asked for a broadcast; nothing is sent yet."""
+
+    TYPE: ClassVar[str] = "messaging.message.accepted"
+    message_id: UUID
+    recipient_count: int  # distinct numbers, left-out ones included
+    segment_bound: int  # no more segments than these
+    scheduled_at: datetime | None = None  # UTC; None: now
+
+
+class MessageDue(Event, frozen=True, kw_only=True):
+    """Sending is due, or needs more than was authorized; billing answers with this version."""
+
+    TYPE: ClassVar[str] = "messaging.message.due"
+    message_id: UUID
+    version: int
+    recipient_count: int
+    segment_bound: int  # of the whole message, what was authorized before included
+
+
+class ResolvedRecipient(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One number of an audience."""
+
+    recipient_id: UUID
+    member_ids: tuple[UUID, ...]  # a family shares a number
+    phone_index: bytes
+    phone_ciphertext: bytes
+    fields: dict[str, str]  # values for the text's fields
+    left_out: Literal["no_consent", "suppressed"] | None = None  # why this number gets no text
+
+
+class RecipientsResolved(Event, frozen=True, kw_only=True):
+    """A page of a broadcast's audience, with the text once."""
+
+    TYPE: ClassVar[str] = "messaging.recipients.resolved"
+    message_id: UUID
+    dispatched_at: datetime  # the time in each recipient's id
+    content: str  # with its fields
+    media_urls: tuple[str, ...]
+    recipients: Annotated[tuple[ResolvedRecipient, ...], msgspec.Meta(min_length=1, max_length=CHUNK_SIZE)]
+    number_id: UUID | None = None  # the sender; None: the church's own choice of numbers
+    do_not_send_after: datetime | None = None
+
+
+class MessageDispatched(Event, frozen=True, kw_only=True):
+    """The whole audience of a broadcast has been published."""
+
+    TYPE: ClassVar[str] = "messaging.message.dispatched"
+    message_id: UUID
+    dispatched_at: datetime
+    recipient_count: int
+
+
+class MessageCancelled(Event, frozen=True, kw_only=True):
+    """What is not yet with the carrier shall not be sent. Outlives its message: a chunk that comes later meets it."""
+
+    TYPE: ClassVar[str] = "messaging.message.cancelled"
+    message_id: UUID
+    cancelled_at: datetime
+
+
+class MessageCompleted(Event, frozen=True, kw_only=True):
+    """No row of the message is open any more: its reservation can be settled."""
+
+    TYPE: ClassVar[str] = "messaging.message.completed"
+    message_id: UUID
+    recipient_count: int
+
+
+class MessagingExportCollected(ExportCollected, frozen=True, kw_only=True):
+    """Messaging's part of an export."""
+
+    TYPE: ClassVar[str] = "messaging.export.collected"
+
+
+class MessagingErasureCompleted(ErasureCompleted, frozen=True, kw_only=True):
+    """Messaging has erased its part."""
+
+    TYPE: ClassVar[str] = "messaging.erasure.completed"
+
+
+EVENTS = (
+    MembersChanged,
+    BranchChanged,
+    GroupChanged,
+    MessageAccepted,
+    MessageDue,
+    RecipientsResolved,
+    MessageDispatched,
+    MessageCancelled,
+    MessageCompleted,
+    MessagingExportCollected,
+    MessagingErasureCompleted,
+)
