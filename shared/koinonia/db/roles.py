@@ -1,0 +1,71 @@
+"""The Postgres roles of a service, and its schema.
+
+``koinonia_<service>_owner`` owns the schema and cannot log in; ``koinonia_<service>`` is what the service logs in as;
+``koinonia_<service>_across`` is what it becomes, for one transaction, in named work across churches. The login role
+does not inherit from it (NOINHERIT), or its policies would always hold. None may bypass row-level security.
+"""
+
+import asyncpg
+
+from koinonia.db.statement import statement
+
+SERVICES = ("gateway", "messaging", "delivery", "conversation", "billing", "compliance")
+
+_SETTINGS = {
+    # A plan made while a table is empty keeps its sequential scan for as long as the connection lives.
+    "plan_cache_mode": "force_custom_plan",
+    "random_page_cost": "1.1",
+    "TimeZone": "UTC",
+}
+
+_MAKE_ROLES = """
+DO $$
+DECLARE
+    role record;
+BEGIN
+    FOR role IN
+        SELECT *
+        FROM (VALUES
+            ('koinonia_{service}_owner', 'NOLOGIN'),
+            ('koinonia_{service}_across', 'NOLOGIN'),
+            ('koinonia_{service}', 'LOGIN NOINHERIT')
+        ) AS wanted (name, attributes)
+        WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted.name)
+    LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I %s', role.name, role.attributes);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;  -- roles belong to the whole cluster: another database's migration made it just now
+        END;
+    END LOOP;
+    IF NOT pg_has_role('koinonia_{service}', 'koinonia_{service}_across', 'MEMBER') THEN
+        GRANT koinonia_{service}_across TO koinonia_{service};
+    END IF;
+    IF NOT pg_has_role(current_user, 'koinonia_{service}_owner', 'MEMBER') THEN
+        EXECUTE format('GRANT koinonia_{service}_owner TO %I', current_user);
+    END IF;
+END
+$$;
+CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION koinonia_{service}_owner;
+GRANT USAGE ON SCHEMA {service} TO koinonia_{service}, koinonia_{service}_across;
+"""
+
+_FETCH_SETTINGS = statement("roles.fetch_settings", "SELECT coalesce(rolconfig, '{}') FROM pg_roles WHERE rolname = $1")
+
+
+async def ensure_roles(connection: "asyncpg.Connection[asyncpg.Record]", service: str, password: str | None) -> None:
+    """Make the roles and the schema of a service where they are missing; ``password`` of the login role, if it has one.
+
+    ``connection`` is an administrator's, outside a transaction.
+    """
+    if service not in SERVICES:
+        raise ValueError(f"no service is called {service!r}")
+    await connection.execute(_MAKE_ROLES.format(service=service))
+    wanted = {"search_path": service, **_SETTINGS}
+    present = set(await connection.fetchval(_FETCH_SETTINGS.text, f"koinonia_{service}"))
+    for name, value in wanted.items():
+        if f"{name}={value}" not in present:
+            await connection.execute(f"ALTER ROLE koinonia_{service} SET {name} = '{value}'")
+    if password is not None:
+        quoted = await connection.fetchval("SELECT quote_literal($1)", password)
+        await connection.execute(f"ALTER ROLE koinonia_{service} PASSWORD {quoted}")
