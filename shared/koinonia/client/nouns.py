@@ -1,0 +1,334 @@
+"""The calls of the client, one class per noun of ``koinonia.api``."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import date
+from typing import Any, TypeVar
+from uuid import UUID
+
+from koinonia.api import (
+    Endpoint,
+    Page,
+    audit,
+    auth,
+    billing,
+    branches,
+    churches,
+    conversations,
+    groups,
+    members,
+    messages,
+    numbers,
+)
+from koinonia.client import progress
+from koinonia.client.transport import Transport
+
+T = TypeVar("T")
+NOTHING = type(None)
+
+
+class Noun:
+    """Calls that belong together."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._call = transport.call
+
+    async def _items(
+        self,
+        endpoint: Endpoint,
+        kind: type[T],
+        *,
+        ids: Mapping[str, object] | None = None,
+        filters: Mapping[str, object] | None = None,
+    ) -> AsyncIterator[T]:
+        """Every item of a list, a page of 100 at a time."""
+        cursor: str | None = None
+        while True:
+            query = {**(filters or {}), "limit": 100, "cursor": cursor}
+            page: Page[T] = await self._call(endpoint, Page[kind], ids=ids, query=query)  # type: ignore[valid-type]
+            for item in page.data:
+                yield item
+            cursor = page.next_cursor
+            if not page.has_more or cursor is None:
+                return
+
+
+class Auth(Noun):
+    """Registering and sessions."""
+
+    async def register(self, request: auth.RegisterRequest) -> auth.Session:
+        return await self._call(auth.REGISTER, auth.Session, body=request)
+
+    async def login(self, email: str, password: str) -> auth.Session:
+        return await self._call(auth.LOGIN, auth.Session, body=auth.LoginRequest(email=email, password=password))
+
+    async def refresh(self) -> auth.Session:
+        return await self._call(auth.REFRESH, auth.Session)
+
+    async def logout(self) -> None:
+        await self._call(auth.LOGOUT, NOTHING)
+
+    async def me(self) -> auth.Me:
+        return await self._call(auth.ME, auth.Me)
+
+
+class ApiKeys(Noun):
+    """Keys for programs."""
+
+    def list(self) -> AsyncIterator[auth.ApiKey]:
+        return self._items(auth.LIST_API_KEYS, auth.ApiKey)
+
+    async def create(self, request: auth.ApiKeyRequest, *, idempotency_key: str | None = None) -> auth.ApiKeyCreated:
+        return await self._call(auth.CREATE_API_KEY, auth.ApiKeyCreated, body=request, idempotency_key=idempotency_key)
+
+    async def rotate(self, key_id: UUID) -> auth.ApiKeyCreated:
+        return await self._call(auth.ROTATE_API_KEY, auth.ApiKeyCreated, ids={"id": key_id})
+
+    async def delete(self, key_id: UUID) -> None:
+        await self._call(auth.DELETE_API_KEY, NOTHING, ids={"id": key_id})
+
+
+class Churches(Noun):
+    """A church's settings."""
+
+    async def settings(self, church_id: UUID) -> churches.ChurchSettings:
+        return await self._call(churches.GET_SETTINGS, churches.ChurchSettings, ids={"id": church_id})
+
+    async def change(self, church_id: UUID, patch: churches.ChurchSettingsPatch) -> churches.ChurchSettings:
+        return await self._call(churches.PATCH_SETTINGS, churches.ChurchSettings, ids={"id": church_id}, body=patch)
+
+    async def wait_until_ready(self, church_id: UUID, timeout_seconds: float = 60.0) -> churches.ChurchSettings:
+        """Branch, plan and number are there.
+
+        Raises:
+            TimeoutError: not in time.
+        """
+        async with asyncio.timeout(timeout_seconds):
+            while not (settings := await self.settings(church_id)).ready:  # noqa: ASYNC110 - another process makes it ready
+                await asyncio.sleep(0.1)
+        return settings
+
+
+class Branches(Noun):
+    """A church's places."""
+
+    def list(self) -> AsyncIterator[branches.Branch]:
+        return self._items(branches.LIST, branches.Branch)
+
+    async def create(self, request: branches.BranchRequest, *, idempotency_key: str | None = None) -> branches.Branch:
+        return await self._call(branches.CREATE, branches.Branch, body=request, idempotency_key=idempotency_key)
+
+    async def get(self, branch_id: UUID) -> branches.Branch:
+        return await self._call(branches.GET, branches.Branch, ids={"id": branch_id})
+
+    async def change(self, branch_id: UUID, patch: branches.BranchPatch) -> branches.Branch:
+        return await self._call(branches.PATCH, branches.Branch, ids={"id": branch_id}, body=patch)
+
+    async def delete(self, branch_id: UUID) -> None:
+        await self._call(branches.DELETE, NOTHING, ids={"id": branch_id})
+
+
+class Groups(Noun):
+    """Members who are texted together."""
+
+    def list(self) -> AsyncIterator[groups.Group]:
+        return self._items(groups.LIST, groups.Group)
+
+    async def create(self, request: groups.GroupRequest, *, idempotency_key: str | None = None) -> groups.Group:
+        return await self._call(groups.CREATE, groups.Group, body=request, idempotency_key=idempotency_key)
+
+    async def get(self, group_id: UUID) -> groups.Group:
+        return await self._call(groups.GET, groups.Group, ids={"id": group_id})
+
+    async def change(self, group_id: UUID, patch: groups.GroupPatch) -> groups.Group:
+        return await self._call(groups.PATCH, groups.Group, ids={"id": group_id}, body=patch)
+
+    async def delete(self, group_id: UUID) -> None:
+        await self._call(groups.DELETE, NOTHING, ids={"id": group_id})
+
+    def members(self, group_id: UUID) -> AsyncIterator[members.Member]:
+        return self._items(groups.LIST_MEMBERS, members.Member, ids={"id": group_id})
+
+    async def add_members(self, group_id: UUID, member_ids: Sequence[UUID]) -> groups.Group:
+        body = groups.GroupMembersRequest(member_ids=[*member_ids])
+        return await self._call(groups.ADD_MEMBERS, groups.Group, ids={"id": group_id}, body=body)
+
+    async def remove_members(self, group_id: UUID, member_ids: Sequence[UUID]) -> groups.Group:
+        body = groups.GroupMembersRequest(member_ids=[*member_ids])
+        return await self._call(groups.REMOVE_MEMBERS, groups.Group, ids={"id": group_id}, body=body)
+
+
+class Members(Noun):
+    """The people a church texts."""
+
+    def list(
+        self,
+        *,
+        search: str | None = None,
+        branch_id: UUID | None = None,
+        group_id: UUID | None = None,
+        opt_in: bool | None = None,
+    ) -> AsyncIterator[members.Member]:
+        filters = {"search": search, "branchId": branch_id, "groupId": group_id, "optIn": opt_in}
+        return self._items(members.LIST, members.Member, filters=filters)
+
+    async def create(self, request: members.MemberRequest, *, idempotency_key: str | None = None) -> members.Member:
+        return await self._call(members.CREATE, members.Member, body=request, idempotency_key=idempotency_key)
+
+    async def get(self, member_id: UUID) -> members.Member:
+        return await self._call(members.GET, members.Member, ids={"id": member_id})
+
+    async def change(self, member_id: UUID, patch: members.MemberPatch) -> members.Member:
+        return await self._call(members.PATCH, members.Member, ids={"id": member_id}, body=patch)
+
+    async def delete(self, member_id: UUID) -> None:
+        await self._call(members.DELETE, NOTHING, ids={"id": member_id})
+
+    async def import_rows(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        group_ids: Sequence[UUID] = (),
+        *,
+        idempotency_key: str | None = None,
+    ) -> members.ImportResult:
+        """Rows with the names of ``MemberRequest`` in camelCase."""
+        body = members.MemberImportRequest(members=[*rows], group_ids=[*group_ids])
+        return await self._call(members.IMPORT, members.ImportResult, body=body, idempotency_key=idempotency_key)
+
+    async def import_csv(self, csv: str | bytes, *, idempotency_key: str | None = None) -> members.ImportResult:
+        """A CSV file's content in UTF-8 with a header row."""
+        return await self._call(
+            members.IMPORT,
+            members.ImportResult,
+            raw=csv.encode() if isinstance(csv, str) else csv,
+            content_type="text/csv",
+            idempotency_key=idempotency_key,
+        )
+
+
+class Messages(Noun):
+    """What a church sends."""
+
+    async def preview(self, request: messages.SendRequest) -> messages.MessagePreview:
+        return await self._call(messages.PREVIEW, messages.MessagePreview, body=request)
+
+    async def send(self, request: messages.SendRequest, *, idempotency_key: str | None = None) -> messages.Message:
+        answer = await self._call(
+            messages.SEND, messages.MessageEnvelope, body=request, idempotency_key=idempotency_key
+        )
+        return answer.message
+
+    def list(
+        self,
+        *,
+        status: messages.MessageStatus | None = None,
+        search: str | None = None,
+        tag: str | None = None,
+    ) -> AsyncIterator[messages.Message]:
+        filters = {"status": status, "search": search, "tag": tag}
+        return self._items(messages.LIST, messages.Message, filters=filters)
+
+    async def get(self, message_id: UUID) -> messages.Message:
+        return await self._call(messages.GET, messages.Message, ids={"id": message_id})
+
+    async def cancel(self, message_id: UUID) -> messages.Message:
+        answer = await self._call(messages.CANCEL, messages.MessageEnvelope, ids={"id": message_id})
+        return answer.message
+
+    def recipients(
+        self, message_id: UUID, *, status: messages.RecipientStatus | None = None
+    ) -> AsyncIterator[messages.Recipient]:
+        return self._items(
+            messages.LIST_RECIPIENTS, messages.Recipient, ids={"id": message_id}, filters={"status": status}
+        )
+
+    async def resolve(
+        self, message_id: UUID, recipient_id: UUID, request: messages.ResolveRequest
+    ) -> messages.Recipient:
+        ids = {"id": message_id, "recipientId": recipient_id}
+        return await self._call(messages.RESOLVE_RECIPIENT, messages.Recipient, ids=ids, body=request)
+
+    def events(self, message_id: UUID) -> AsyncIterator[messages.MessageProgress]:
+        """Live progress from the present state to the last; broken streams are taken up again."""
+        return progress.follow(self._transport, message_id)
+
+    async def wait_until_completed(self, message_id: UUID, timeout_seconds: float = 300.0) -> messages.Message:
+        """Follow the message to its last state.
+
+        Raises:
+            TimeoutError: not in time.
+        """
+        async with asyncio.timeout(timeout_seconds):
+            async for _state in self.events(message_id):
+                pass
+        return await self.get(message_id)
+
+
+class Conversations(Noun):
+    """The inbox."""
+
+    def list(
+        self, *, status: conversations.ConversationStatus | None = None
+    ) -> AsyncIterator[conversations.Conversation]:
+        return self._items(conversations.LIST, conversations.Conversation, filters={"status": status})
+
+    async def get(
+        self, conversation_id: UUID, *, limit: int = 20, cursor: str | None = None
+    ) -> conversations.ConversationThread:
+        """The conversation with one page of its texts."""
+        query = {"limit": limit, "cursor": cursor}
+        return await self._call(
+            conversations.GET, conversations.ConversationThread, ids={"id": conversation_id}, query=query
+        )
+
+    async def reply(
+        self, conversation_id: UUID, content: str, *, idempotency_key: str | None = None
+    ) -> conversations.ConversationMessage:
+        return await self._call(
+            conversations.REPLY,
+            conversations.ConversationMessage,
+            ids={"id": conversation_id},
+            body=conversations.ReplyRequest(content=content),
+            idempotency_key=idempotency_key,
+        )
+
+    async def mark_read(self, conversation_id: UUID) -> conversations.Conversation:
+        return await self._call(conversations.READ, conversations.Conversation, ids={"id": conversation_id})
+
+    async def set_status(
+        self, conversation_id: UUID, status: conversations.ConversationStatus
+    ) -> conversations.Conversation:
+        body = conversations.ConversationStatusRequest(status=status)
+        return await self._call(
+            conversations.SET_STATUS, conversations.Conversation, ids={"id": conversation_id}, body=body
+        )
+
+
+class Billing(Noun):
+    """Plans and usage."""
+
+    async def plans(self) -> list[billing.Plan]:
+        page = await self._call(billing.LIST_PLANS, Page[billing.Plan])
+        return page.data
+
+    async def subscription(self) -> billing.Subscription:
+        return await self._call(billing.GET_SUBSCRIPTION, billing.Subscription)
+
+    async def usage(self, since: date | None = None, until: date | None = None) -> billing.Usage:
+        """UTC days, ``until`` not included; without them the present period."""
+        return await self._call(billing.GET_USAGE, billing.Usage, query={"from": since, "to": until})
+
+
+class Numbers(Noun):
+    """The church's own numbers."""
+
+    def list(self) -> AsyncIterator[numbers.Number]:
+        return self._items(numbers.LIST, numbers.Number)
+
+
+class Audit(Noun):
+    """Who did what."""
+
+    def list(self, *, action: str | None = None, actor_id: UUID | None = None) -> AsyncIterator[audit.AuditEntry]:
+        return self._items(audit.LIST, audit.AuditEntry, filters={"action": action, "actorId": actor_id})

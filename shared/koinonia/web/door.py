@@ -1,0 +1,136 @@
+"""The door: from a request to its handler and back, the same way for every endpoint.
+
+Identity, role, ids, query, body, then the tenant transaction with the idempotency key in it. The answer is encoded
+before the commit, so that an effect without an answer cannot be.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from koinonia.api import Endpoint
+from koinonia.db import Database, Transaction
+from koinonia.errors import AuthenticationFailed, Forbidden
+from koinonia.security.identity import HEADER, Identity, verify_identity
+from koinonia.security.keys import Keys
+from koinonia.web import bodies, decoding, idempotency
+from koinonia.web.call import Answer, Call, Handler, Raw
+from koinonia.web.observing import CALLER, REQUEST_ID
+from koinonia.web.rendering import result_response
+
+Identify = Callable[[web.Request, Endpoint], Awaitable[Identity | None]]
+"""Who calls, or None where nobody is logged in. May refuse by any ``KoinoniaError``: limits and CSRF belong here."""
+
+_LARGE_BODY = 256 * 1024
+
+
+def signed_identity(keys: Keys) -> Identify:
+    """How a service behind the gateway knows its caller: by the gateway's signed header."""
+
+    async def identify(request: web.Request, _endpoint: Endpoint) -> Identity | None:
+        header = request.headers.get(HEADER)
+        if header is None:
+            return None
+        return verify_identity(keys, header, method=request.method, path=request.path)
+
+    return identify
+
+
+class Door:
+    """One endpoint's way in."""
+
+    def __init__(
+        self, endpoint: Endpoint, handler: Handler | Raw, identify: Identify, database: Database | None
+    ) -> None:
+        if isinstance(handler, Handler):
+            _check_handler(endpoint, handler, database)
+        self._endpoint = endpoint
+        self._handler = handler
+        self._identify = identify
+        self._database = database
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request; what is raised, the observing middleware renders."""
+        caller = await self._authorise(request)
+        ids = decoding.path_ids(self._endpoint, request.match_info)
+        if isinstance(self._handler, Raw):
+            return await self._handler.function(request, caller)
+        query = decoding.query(self._endpoint, request.query)
+        raw = await bodies.read(request, self._endpoint.body_limit) if request.method != "GET" else b""
+        call: Call[Any, Any] = Call(
+            endpoint=self._endpoint,
+            request=request,
+            request_id=request[REQUEST_ID],
+            body=await self._decode(request, raw),
+            query=query,
+            path=ids,
+            caller=caller,
+        )
+        return await self._run(call, self._handler, raw)
+
+    async def _authorise(self, request: web.Request) -> Identity | None:
+        caller = await self._identify(request, self._endpoint)
+        if caller is not None:
+            request[CALLER] = caller
+        if self._endpoint.access == "public":
+            return caller
+        if caller is None:
+            raise AuthenticationFailed
+        if caller.role not in self._endpoint.roles:
+            raise Forbidden
+        return caller
+
+    async def _decode(self, request: web.Request, raw: bytes) -> Any:
+        content_type = request.headers.get(decoding.CONTENT_TYPE)
+        if len(raw) > _LARGE_BODY:  # an import: seconds of scanning that other requests must not wait for
+            return await asyncio.to_thread(decoding.body, self._endpoint, raw, content_type)
+        return decoding.body(self._endpoint, raw, content_type)
+
+    async def _run(self, call: Call[Any, Any], handler: Handler, raw: bytes) -> web.Response:
+        if not handler.transaction or self._database is None:
+            decoding.check(call.query, call.body)
+            return result_response(await handler.function(call), call.endpoint.status)
+        key = self._key(call, raw)
+        if key is None:
+            decoding.check(call.query, call.body)
+        async with self._database.tenant(call.identity.church_id, timeout_seconds=handler.timeout_seconds) as tx:
+            if key is None:
+                return result_response(await handler.function(call, tx), call.endpoint.status)
+            return await _run_once(call, handler, tx, key)
+
+    def _key(self, call: Call[Any, Any], raw: bytes) -> idempotency.Key | None:
+        if not self._endpoint.idempotent:
+            return None
+        return idempotency.key_of(call.request, call.identity.principal_id, raw)
+
+
+async def _run_once(call: Call[Any, Any], handler: Handler, tx: Transaction, key: idempotency.Key) -> web.Response:
+    """Carry out, or answer again. What depends on the time is checked the first time only."""
+    replay = await idempotency.claim(tx, key)
+    if replay is not None:
+        return await _answer_again(call, handler, tx, replay)
+    decoding.check(call.query, call.body)
+    response = result_response(await handler.function(call, tx), call.endpoint.status)
+    await idempotency.store(tx, key, response.status, call.made_id)
+    return response
+
+
+async def _answer_again(
+    call: Call[Any, Any], handler: Handler, tx: Transaction, replay: idempotency.Replay
+) -> web.Response:
+    result = await handler.rebuild(call, tx, replay.made_id) if handler.rebuild is not None else None
+    body = result.body if isinstance(result, Answer) else result
+    response = result_response(Answer(body=body, status=replay.status), replay.status)
+    response.headers[idempotency.REPLAYED] = "true"
+    return response
+
+
+def _check_handler(endpoint: Endpoint, handler: Handler, database: Database | None) -> None:
+    if handler.transaction and database is None:
+        raise ValueError(f"{endpoint.name} needs a database")
+    if handler.transaction and endpoint.access == "public":
+        raise ValueError(f"{endpoint.name} is public: it has no church whose transaction could be opened")
+    if handler.transaction and endpoint.idempotent and endpoint.response is not None and handler.rebuild is None:
+        raise ValueError(f"{endpoint.name} needs a way to rebuild its answer")

@@ -1,0 +1,145 @@
+"""The outermost middleware: request id, trace, log line, metrics, errors, headers."""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from opentelemetry.trace import SpanKind, StatusCode
+
+from koinonia import metrics, telemetry
+from koinonia.db.statistics import StatementLog, statement_log
+from koinonia.security.identity import Identity
+from koinonia.web import failures, rendering
+
+log = structlog.get_logger()
+
+DRAINING = web.AppKey("draining", asyncio.Event)
+"""Set once the process stops: streams end themselves then."""
+
+
+@dataclass(slots=True)
+class Load:
+    """How many requests are being answered."""
+
+    count: int = 0
+
+
+LOAD = web.AppKey("load", Load)
+
+REQUEST_ID = web.RequestKey("request_id", str)
+CALLER = web.RequestKey("caller", Identity)
+EXTRA_HEADERS = web.RequestKey("extra_headers", dict[str, str])
+_HEAD_AT = web.RequestKey("head_at", float)
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_QUIET = frozenset({"/health", "/ready", "/alive", "/metrics", "/health/detailed", "/health/database"})
+
+
+def common_headers(*, https: bool) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """The last hook before a response's headers go out: streams pass it too."""
+
+    async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+        request[_HEAD_AT] = time.perf_counter()
+        response.headers.update(request.get(EXTRA_HEADERS, {}))
+        rendering.add_headers(response, request.get(REQUEST_ID, ""), https=https)
+
+    return on_prepare
+
+
+@web.middleware
+async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Know how many requests are being answered, for draining."""
+    load = request.app[LOAD]
+    load.count += 1
+    try:
+        return await handler(request)
+    finally:
+        load.count -= 1
+
+
+def observe(*, draining: Callable[[], bool]) -> Middleware:
+    """Make the middleware. ``EXTRA_HEADERS`` of a request, such as its rate limit, go onto whatever is answered."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request_id = _request_id(request)
+        request[REQUEST_ID] = request_id
+        request[EXTRA_HEADERS] = {}
+        started = time.perf_counter()
+        route = _route(request)
+        with (
+            statement_log() as noted,
+            telemetry.work(
+                f"{request.method} {route}",
+                traceparent=request.headers.get("traceparent"),
+                correlation=request_id,
+                kind=SpanKind.SERVER,
+                attributes={"http.request.method": request.method, "http.route": route},
+            ) as span,
+        ):
+            response = await _answer(request, handler, request_id)
+            span.set_attribute("http.response.status_code", response.status)
+            if response.status >= 500:
+                span.set_status(StatusCode.ERROR)
+            seconds = time.perf_counter() - started
+            failures.warn_of_repetition(route, noted)
+            if route not in _QUIET:
+                _log(request, response.status, seconds, noted)
+        metrics.request_seconds.record(
+            # A stream lasts as long as somebody watches: what counts is how soon it began.
+            request.get(_HEAD_AT, started + seconds) - started,
+            {"method": request.method, "route": route, "status": str(response.status)},
+        )
+        if not response.prepared:
+            rendering.compress(request, response)
+            if draining():
+                response.force_close()
+        return response
+
+    return middleware
+
+
+async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Exception as error:
+        known = failures.as_known(error)
+        response = failures.render(known, request_id)
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            response.headers["Allow"] = error.headers["Allow"]
+        if not request.content.is_eof():
+            response.force_close()  # what is left of the body would be read as the next request
+        return response
+
+
+def _request_id(request: web.Request) -> str:
+    given = request.headers.get(rendering.REQUEST_ID, "")
+    return given if _SANE_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+def _route(request: web.Request) -> str:
+    """The path's pattern: its ids do not belong into names of metrics and spans."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"
+
+
+def _log(request: web.Request, status: int, seconds: float, noted: StatementLog) -> None:
+    caller = request.get(CALLER)
+    log.info(
+        "request_served",
+        method=request.method,
+        route=_route(request),
+        status=status,
+        milliseconds=round(seconds * 1000, 1),
+        statements=noted.count,
+        database_milliseconds=round(noted.seconds * 1000, 1),
+        request_id=request[REQUEST_ID],
+        church_id=str(caller.church_id) if caller else None,
+        principal_id=str(caller.principal_id) if caller else None,
+    )

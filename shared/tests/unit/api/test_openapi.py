@@ -1,0 +1,66 @@
+"""The API page follows from the code, is valid, and its examples are examples of its schemas."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+from koinonia.api import ENDPOINTS
+from koinonia.contracts.openapi import document as make_document
+
+
+def _examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Each schema with each of its examples, wherever they stand."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _examples(item)
+    if isinstance(node, dict):
+        for example in node.get("examples", []):
+            yield node, example
+        if "schema" in node and "example" in node:
+            yield node["schema"], node["example"]
+        for name, item in node.items():
+            if name not in {"example", "examples"}:
+                yield from _examples(item)
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return make_document()
+
+
+def test_the_page_is_valid(document: dict[str, Any]) -> None:
+    validate(document)
+
+
+def test_every_route_is_on_the_page_with_its_roles_and_errors(document: dict[str, Any]) -> None:
+    for endpoint in ENDPOINTS:
+        operation = document["paths"][endpoint.path][endpoint.method.lower()]
+        assert str(endpoint.status) in operation["responses"]
+        if endpoint.access == "principal":
+            assert set(operation["x-roles"]) == endpoint.roles
+            assert {"401", "403"} <= operation["responses"].keys()
+        if endpoint.idempotent:
+            assert {"409", "422"} <= operation["responses"].keys()
+            assert "Idempotency-Key" in {parameter["name"] for parameter in operation["parameters"]}
+
+
+def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
+    examples = list(_examples(document))
+    assert len(examples) > 100
+    for schema, example in examples:
+        jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(example)
+
+
+def test_the_page_is_the_same_whenever_it_is_made(document: dict[str, Any]) -> None:
+    code = "import json; from koinonia.contracts.openapi import document; print(json.dumps(document()))"
+    for seed in ("1", "2"):
+        made = subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        )
+        assert made.stdout.decode().strip() == json.dumps(document)
