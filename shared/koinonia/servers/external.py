@@ -1,0 +1,87 @@
+"""Servers that run already and that a setting names."""
+
+import asyncio
+
+import aio_pika
+import asyncpg
+from redis.asyncio import Redis as RedisClient
+from yarl import URL
+
+from koinonia.servers.broker_admin import BrokerAdmin
+from koinonia.servers.unavailable import ServersUnavailable
+
+_PORTS = {"postgres": 5432, "rabbitmq": 5672, "redis": 6379}
+
+
+class NotPrivateError(RuntimeError):
+    """A running server that somebody else owns is never killed."""
+
+
+class _External:
+    """A server of somebody else's: reached, never stopped."""
+
+    name: str
+    variable: str
+    pid: int | None = None
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.port = URL(url).port or _PORTS[self.name]
+
+    async def start(self) -> None:
+        """Check that it answers.
+
+        Raises:
+            ServersUnavailable: it does not.
+        """
+        try:
+            await asyncio.wait_for(self._connect(), 10)
+        except Exception as error:
+            place = f"{URL(self.url).host}:{self.port}"
+            raise ServersUnavailable(f"{self.variable}: no answer from {place}: {error!r}") from error
+
+    async def wait(self) -> None:
+        """Never ends: its process is not ours to watch."""
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        """Leave it running."""
+
+    async def kill(self) -> None:
+        raise NotPrivateError(f"{self.name} is not ours")
+
+    async def _connect(self) -> None:
+        raise NotImplementedError
+
+
+class ExternalPostgres(_External):
+    name = "postgres"
+    variable = "KOINONIA_DATABASE_URL"
+
+    async def _connect(self) -> None:
+        connection = await asyncpg.connect(self.url)
+        await connection.close()
+
+
+class ExternalRabbitMQ(_External):
+    name = "rabbitmq"
+    variable = "KOINONIA_AMQP_URL"
+
+    def __init__(self, url: str, management_url: str) -> None:
+        super().__init__(url)
+        self.management_url = management_url
+
+    async def _connect(self) -> None:
+        connection = await aio_pika.connect(self.url)
+        await connection.close()
+        async with BrokerAdmin(self.management_url) as admin:
+            await admin.version()
+
+
+class ExternalRedis(_External):
+    name = "redis"
+    variable = "KOINONIA_REDIS_URL"
+
+    async def _connect(self) -> None:
+        async with RedisClient.from_url(self.url) as client:
+            await client.ping()

@@ -1,0 +1,1 @@
+"""What tests of every service use: private servers, databases, buses, builders."""

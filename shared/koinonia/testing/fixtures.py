@@ -1,0 +1,85 @@
+"""Small fixtures: a church, a virtual host, a key prefix, waiting, counting statements."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
+from uuid import UUID
+
+import aio_pika
+import pytest
+import structlog
+
+from koinonia.bus.declare import declare
+from koinonia.db.statistics import StatementLog, all_statements
+from koinonia.ids import new_id
+from koinonia.testing.servers import TestServers
+
+Condition = Callable[[], object | Awaitable[object]]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that a test runs sets up logging for its whole process: take that back."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def church_id() -> UUID:
+    """A church that nobody else has."""
+    return new_id()
+
+
+@pytest.fixture
+async def empty_vhost(servers: TestServers) -> AsyncIterator[str]:
+    """The URL of a virtual host of this test's own, with nothing in it."""
+    name = servers.new_name()
+    yield await servers.create_vhost(name)
+    await servers.drop_vhost(name)
+
+
+@pytest.fixture
+async def vhost(empty_vhost: str) -> str:
+    """The URL of a virtual host of this test's own, with the platform's exchanges and queues."""
+    connection = await aio_pika.connect(empty_vhost)
+    async with connection, connection.channel() as channel:
+        await declare(channel)
+    return empty_vhost
+
+
+@pytest.fixture
+def redis_prefix(servers: TestServers) -> str:
+    """What this test's Redis keys begin with."""
+    return servers.new_name() + ":"
+
+
+@pytest.fixture
+def count_statements() -> Callable[[], AbstractContextManager[StatementLog]]:
+    """``with count_statements() as counted:`` notes every statement of this process; see ``counted.by_name``."""
+    return all_statements
+
+
+async def wait_until(condition: Condition, *, seconds: float = 20.0, what: str = "the condition") -> object:
+    """Wait until ``condition()`` (which may be a coroutine function) is true, and return what it gave.
+
+    Raises:
+        AssertionError: it is still not true after ``seconds``.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    pause = 0.005
+    while True:
+        answer = condition()
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer:
+            return answer
+        assert loop.time() < deadline, f"{what} was not met within {seconds:g} s"
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+
+
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[..., Awaitable[object]]:
+    """`koinonia.testing.fixtures.wait_until`."""
+    return wait_until
