@@ -1,0 +1,186 @@
+"""Processes kept running: started, restarted with backoff when they die, and stopped in order."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+import click
+
+from koinonia.cli.main import CommandFailed
+from koinonia.servers import ServersUnavailable
+from koinonia.servers.child import Child, spawn
+
+READY_SECONDS = 180.0
+STABLE_SECONDS = 10.0  # who lived this long is started again at once
+LONGEST_PAUSE_SECONDS = 15.0
+WRONG_SETTINGS = 2  # the exit status of a process that cannot be helped by starting it again
+
+
+class Supervised(Protocol):
+    """What is kept running: a server, or a process of the platform."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def url(self) -> str: ...
+
+    async def start(self) -> None: ...
+    async def wait(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def kill(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """How a process of the platform is started. ``ready_path`` answers 200 when it takes work."""
+
+    name: str
+    command: Sequence[str]
+    environ: Mapping[str, str]
+    port: int
+    ready_path: str = "/ready"
+    drain_seconds: float = 30.0
+
+
+class PlatformProcess:
+    """One process of the platform, with its log."""
+
+    def __init__(self, spec: ProcessSpec, logs: Path) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.port = spec.port
+        self.url = f"http://127.0.0.1:{spec.port}"
+        self._log = logs / f"{spec.name}.log"
+        self._child: Child | None = None
+        self.exit_status: int | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child and self._child.running else None
+
+    async def start(self) -> None:
+        """Start it, without waiting until it is ready."""
+        self._child = spawn(self.spec.command, log=self._log, environ=self.spec.environ)
+
+    async def wait(self) -> None:
+        if self._child:
+            self.exit_status = await self._child.wait()
+
+    async def stop(self) -> None:
+        if self._child:
+            await self._child.stop(grace_seconds=self.spec.drain_seconds)
+
+    async def kill(self) -> None:
+        if self._child:
+            await self._child.kill()
+
+    def last_line(self) -> str:
+        """The last line of its log."""
+        return self._child.tail(1) if self._child else ""
+
+    async def is_ready(self, session: aiohttp.ClientSession) -> bool:
+        """Ask it."""
+        try:
+            async with session.get(self.url + self.spec.ready_path) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+
+class Supervisor:
+    """Keeps what it is given running, until it is told to stop.
+
+    ``changed`` is called whenever a process id has changed. ``failed`` holds the error that makes going on senseless.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._kept: list[tuple[Supervised, asyncio.Task[None]]] = []
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def all(self) -> list[Supervised]:
+        """Everything that is kept, in the order of its starting."""
+        return [each for each, _ in self._kept]
+
+    def keep(self, supervised: Supervised) -> None:
+        """Keep running what was started."""
+        task = asyncio.create_task(self._keep(supervised), name=f"keep {supervised.name}")
+        self._kept.append((supervised, task))
+        task.add_done_callback(self._ended)
+        self._changed()
+
+    async def stop(self, group: Sequence[Supervised]) -> None:
+        """Stop these, all at once, each draining; none is started again."""
+        await self._let_go(group)
+        await asyncio.gather(*(each.stop() for each in group))
+        self._kept = [pair for pair in self._kept if pair[0] not in group]
+        self._changed()
+
+    async def _let_go(self, group: Sequence[Supervised]) -> None:
+        tasks = [task for each, task in self._kept if each in group]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, supervised: Supervised) -> None:
+        clock = asyncio.get_running_loop().time
+        pause = 0.0
+        while True:
+            started = clock()
+            await supervised.wait()
+            pause = 0.0 if clock() - started > STABLE_SECONDS else min(max(0.5, pause * 2), LONGEST_PAUSE_SECONDS)
+            await self._restart(supervised, pause)
+
+    async def _restart(self, supervised: Supervised, pause: float) -> None:
+        status = getattr(supervised, "exit_status", None)
+        if status == WRONG_SETTINGS and isinstance(supervised, PlatformProcess):
+            raise CommandFailed(supervised.last_line())
+        click.echo(f"{supervised.name} ended, starting it again{f' in {pause:g} s' if pause else ''}", err=True)
+        if pause:
+            self._changed()
+            await _back_off(pause)
+        try:
+            await supervised.start()
+        except (OSError, ServersUnavailable) as error:  # its next turn comes with a longer pause
+            click.echo(f"{supervised.name}: {error}", err=True)
+        self._changed()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) and not self.failed.done():
+            self.failed.set_exception(error)
+
+
+async def until_ready(processes: Sequence[PlatformProcess], *, seconds: float = READY_SECONDS) -> None:
+    """Wait until every process says that it is ready.
+
+    Raises:
+        CommandFailed: one is not in time; the end of its log follows.
+    """
+    waiting = list(processes)
+    deadline = asyncio.get_running_loop().time() + seconds
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+        while waiting:
+            answers = await asyncio.gather(*(process.is_ready(session) for process in waiting))
+            waiting = [process for process, ready in zip(waiting, answers, strict=True) if not ready]
+            if waiting and asyncio.get_running_loop().time() > deadline:
+                late = waiting[0]
+                raise CommandFailed(f"{late.name} is not ready after {seconds:g} s; its log ends: {late.last_line()}")
+            if waiting:
+                await asyncio.sleep(0.1)
+
+
+async def _back_off(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def python_module(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module with this Python."""
+    return [sys.executable, "-m", module, *arguments]
