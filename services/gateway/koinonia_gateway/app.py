@@ -1,0 +1,68 @@
+"""How the gateway is put together."""
+
+from koinonia.carrier.webhooks import Verifier
+from koinonia.security.passwords import Passwords
+from koinonia.service import Parts, ServiceDefinition
+from koinonia_gateway import events
+from koinonia_gateway.callers import Callers
+from koinonia_gateway.forwarding import Forwarder
+from koinonia_gateway.http import churches, docs
+from koinonia_gateway.http.auth import Auth
+from koinonia_gateway.http.progress import Progress
+from koinonia_gateway.http.webhooks import Webhooks
+from koinonia_gateway.intake import Intake
+from koinonia_gateway.limits import Limiter
+from koinonia_gateway.progress import Hub
+from koinonia_gateway.schedule import BacklogReport, delete_expired_sessions
+from koinonia_gateway.settings import GatewaySettings
+
+
+def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
+    """The service: its own routes, everybody else's, one queue."""
+    settings, database, keys = parts.settings, parts.database, parts.keys
+    limiter = Limiter(parts.redis, settings.rate_limit_prefix)
+    callers = Callers(
+        database,
+        keys,
+        limiter,
+        rate=settings.rate("api"),
+        failed_keys=settings.rate("webhook"),
+        public_url=settings.public_url,
+        trusted_proxies=settings.proxy_networks,
+    )
+    passwords = Passwords(settings.password_cost)
+    forwarder = Forwarder(keys, settings.owner_urls)
+    hub = Hub(keys, forwarder.owners["messaging"])
+    intake = Intake(database, parts.bus.publisher)
+    verifier, bad_signatures = Verifier(settings.telnyx_public_keys), settings.rate("webhook")
+    webhooks = Webhooks(database, keys, intake, verifier=verifier, limiter=limiter, rate=bad_signatures)
+
+    async def end_streams() -> None:
+        await parts.life.stopping.wait()
+        hub.close()
+
+    async def close() -> None:
+        await intake.close()
+        await forwarder.close()
+        passwords.close()
+
+    return ServiceDefinition(
+        handlers={
+            **Auth(parts, callers, limiter, passwords).handlers(),
+            **churches.HANDLERS,
+            **docs.HANDLERS,
+            **Progress(hub, callers).handlers(),
+            **webhooks.handlers(),
+            **forwarder.handlers(),
+        },
+        subscriptions=events.SUBSCRIPTIONS,
+        loops={
+            "backlog": BacklogReport(database, parts.bus.publisher, parts.life).run,
+            "expired sessions": lambda: delete_expired_sessions(database, parts.life),
+            "end streams": end_streams,
+        },
+        identify=callers.identify,
+        operators_port=settings.ops_port or 0,
+        https=settings.public_url.startswith("https://"),
+        close=close,
+    )

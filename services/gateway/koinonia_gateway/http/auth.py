@@ -1,0 +1,227 @@
+"""Registering, logging in, renewing, logging out, and who is asking."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from koinonia import clock
+from koinonia.api import Endpoint, auth
+from koinonia.api.auth import Church as ChurchView
+from koinonia.api.auth import CsrfToken, LoginRequest, Me, RegisterRequest, Session
+from koinonia.api.common import NoQuery
+from koinonia.db import Transaction
+from koinonia.errors import AuthenticationFailed, RateLimited, ValidationFailed, is_transient
+from koinonia.ids import new_id
+from koinonia.security import passwords as password_rules
+from koinonia.security import tokens
+from koinonia.security.passwords import Passwords
+from koinonia.service import Parts
+from koinonia.web import EXTRA_HEADERS, Answer, Call, Cookie, Handler
+from koinonia_gateway import accounts
+from koinonia_gateway.accounts import Opened
+from koinonia_gateway.audit import Actor
+from koinonia_gateway.callers import ACCESS_COOKIE, NOBODY, REFRESH_COOKIE, Callers, actor_of, address_of
+from koinonia_gateway.limits import Limiter
+from koinonia_gateway.settings import GatewaySettings
+from koinonia_gateway.store import admins
+from koinonia_gateway.store import churches as church_store
+from koinonia_gateway.store import sessions as session_store
+
+log = structlog.get_logger()
+
+# One address stands for a whole church behind its router; more than so many accounts from one is somebody's list.
+_ACCOUNTS_PER_ADDRESS = 20
+_COOKIE_PATH = "/"
+_REFRESH_PATH = "/api"  # the CSRF token of a session is asked for with it too
+_WRONG = "The e-mail address or the password is wrong."
+
+
+class Auth:
+    """The routes of sessions."""
+
+    def __init__(self, parts: Parts[GatewaySettings], callers: Callers, limiter: Limiter, passwords: Passwords) -> None:
+        self._parts = parts
+        self._database = parts.database
+        self._keys = parts.keys
+        self._callers = callers
+        self._limiter = limiter
+        self._passwords = passwords
+        self._rate = parts.settings.rate("auth")
+        self._secure = parts.settings.public_url.startswith("https://")
+
+    def handlers(self) -> Mapping[Endpoint, Handler]:
+        return {
+            auth.REGISTER: Handler(self.register, transaction=False),
+            auth.LOGIN: Handler(self.log_in, transaction=False),
+            auth.REFRESH: Handler(self.refresh, transaction=False),
+            auth.LOGOUT: Handler(self.log_out, transaction=False),
+            auth.ME: Handler(self.me),
+            auth.CSRF: Handler(self.csrf, transaction=False),
+        }
+
+    async def register(self, call: Call[RegisterRequest, NoQuery]) -> Answer:
+        """A new church, its owner, a session."""
+        request = call.body
+        await self._count_address(call)
+        problem = password_rules.problem(request.password, church_name=request.church_name, email=request.email)
+        if problem is not None:
+            raise ValidationFailed.field("password", problem)
+        hashed = await self._passwords.hash(request.password)
+        async with self._database.tenant(new_id()) as tx:
+            opened = await accounts.register(
+                tx, self._keys, request, password_hash=hashed, actor=actor_of(call.request)
+            )
+        return self._answer(opened)
+
+    async def log_in(self, call: Call[LoginRequest, NoQuery]) -> Answer:
+        """A session, for the right password. An unknown account costs the same work and gets the same answer."""
+        request, actor = call.body, actor_of(call.request)
+        login_index = self._keys.login_index(request.email)
+        pair = f"login:{login_index.hex()}:{address_of(call.request)}"
+        await self._count_address(call)
+        await self._count(call, pair)
+        async with self._database.across_churches() as tx:
+            account = await admins.find_login(tx, login_index)
+        hashed = account["password_hash"] if account is not None else None
+        right = await self._passwords.verify(hashed, request.password)
+        if account is None or not right:
+            if account is not None:
+                # Beside the answer: writing it takes time that an unknown account would not.
+                self._parts.life.spawn(
+                    "failed login", self._note_failure(account["church_id"], account["id"], actor), once=True
+                )
+            raise AuthenticationFailed(_WRONG)
+        await self._limiter.forgive(self._rate, pair)
+        outdated = self._passwords.needs_rehash(account["password_hash"])
+        new_hash = await self._passwords.hash(request.password) if outdated else None
+        async with self._database.tenant(account["church_id"]) as tx:
+            opened = await accounts.log_in(tx, self._keys, account["id"], new_password_hash=new_hash, actor=actor)
+        if opened is None:
+            raise AuthenticationFailed(_WRONG)
+        return self._answer(opened)
+
+    async def refresh(self, call: Call[None, NoQuery]) -> Answer:
+        """The next tokens of a session."""
+        text = call.request.cookies.get(REFRESH_COOKIE)
+        digest = tokens.digest_opaque(text) if text else b""
+        async with self._database.across_churches() as tx:
+            found = await session_store.find_token(tx, digest)
+        if found is None:
+            raise AuthenticationFailed
+        self._callers.check_csrf(call.request, found["session_id"])
+        async with self._database.tenant(found["church_id"]) as tx:
+            renewal = await accounts.renew(tx, self._keys, digest, actor_of(call.request))
+        if renewal.ended_session_id is not None:
+            log.warning("refresh_token_replayed", session_id=str(renewal.ended_session_id))
+            self._callers.forget_session(found["church_id"], renewal.ended_session_id)
+        if renewal.opened is None:
+            raise AuthenticationFailed
+        return self._answer(renewal.opened)
+
+    async def log_out(self, call: Call[None, NoQuery]) -> Answer:
+        """No session any more; without one, nothing to do."""
+        text = call.request.cookies.get(REFRESH_COOKIE)
+        token = self._callers.access_token(call.request)
+        place = (token.church_id, token.session_id) if token is not None else None
+        if place is None and text:
+            async with self._database.across_churches() as tx:
+                found = await session_store.find_token(tx, tokens.digest_opaque(text))
+            place = (found["church_id"], found["session_id"]) if found is not None else None
+        if place is not None:
+            church_id, session_id = place
+            self._callers.check_csrf(call.request, session_id)
+            async with self._database.tenant(church_id) as tx:
+                await accounts.log_out(tx, session_id, actor_of(call.request))
+            self._callers.forget_session(church_id, session_id)
+        return Answer(cookies=self._cookies("", 0, "", 0))
+
+    async def me(self, call: Call[None, NoQuery], tx: Transaction) -> Me:
+        """The caller, as seen from here."""
+        identity = call.identity
+        session = await self._session(tx, call)
+        church = await self._church(tx) if session is None else session.church
+        return Me(
+            church=church,
+            admin=session.admin if session is not None else None,
+            principal_id=identity.principal_id,
+            principal_kind=identity.principal_kind,
+            role=identity.role,
+            mfa_verified=identity.mfa_verified,
+        )
+
+    async def csrf(self, call: Call[None, NoQuery]) -> CsrfToken:
+        """A token of the browser's session; a visitor's own token, where there is none."""
+        token = self._callers.access_token(call.request)
+        session_id = token.session_id if token is not None else None
+        text = call.request.cookies.get(REFRESH_COOKIE)
+        if session_id is None and text:
+            async with self._database.across_churches() as tx:
+                found = await session_store.find_token(tx, tokens.digest_opaque(text))
+            session_id = found["session_id"] if found is not None else None
+        return CsrfToken(csrf_token=tokens.make_csrf(self._keys, session_id or NOBODY))
+
+    async def _session(self, tx: Transaction, call: Call[None, NoQuery]) -> Session | None:
+        if call.identity.principal_kind != "session":
+            return None
+        row = await admins.find_with_church(tx, call.identity.principal_id)
+        if row is None:
+            raise AuthenticationFailed
+        return accounts.view(self._keys, row)
+
+    async def _church(self, tx: Transaction) -> ChurchView:
+        row = await church_store.find(tx)
+        if row is None:
+            raise AuthenticationFailed
+        return ChurchView(id=row["church_id"], name=row["name"], timezone=row["timezone"], created_at=row["created_at"])
+
+    async def _note_failure(self, church_id: UUID, admin_id: UUID, actor: Actor) -> None:
+        try:
+            async with self._database.tenant(church_id) as tx:
+                await accounts.note_failed_login(tx, admin_id, actor)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("failed_login_not_recorded", reason=type(error).__name__)
+
+    async def _count_address(self, call: Call[Any, NoQuery]) -> None:
+        standing = await self._limiter.hit(self._rate.times(_ACCOUNTS_PER_ADDRESS), f"auth:{address_of(call.request)}")
+        if standing.exceeded:
+            raise RateLimited(retry_after_seconds=standing.seconds_left)
+
+    async def _count(self, call: Call[LoginRequest, NoQuery], key: str) -> None:
+        standing = await self._limiter.hit(self._rate, key)
+        call.request[EXTRA_HEADERS].update(standing.headers())
+        if standing.exceeded:
+            raise RateLimited(retry_after_seconds=standing.seconds_left)
+
+    def _answer(self, opened: Opened) -> Answer:
+        now = clock.now()
+        return Answer(
+            body=opened.session,
+            cookies=self._cookies(
+                tokens.issue(self._keys, opened.access),
+                int((opened.access.expires_at - now).total_seconds()),
+                opened.refresh.text,
+                int((opened.refresh_expires_at - now).total_seconds()),
+            ),
+        )
+
+    def _cookies(self, access: str, access_seconds: int, refresh: str, refresh_seconds: int) -> tuple[Cookie, Cookie]:
+        return (
+            Cookie(
+                name=ACCESS_COOKIE,
+                value=access,
+                max_age_seconds=access_seconds,
+                path=_COOKIE_PATH,
+                secure=self._secure,
+            ),
+            Cookie(
+                name=REFRESH_COOKIE,
+                value=refresh,
+                max_age_seconds=refresh_seconds,
+                path=_REFRESH_PATH,
+                secure=self._secure,
+            ),
+        )

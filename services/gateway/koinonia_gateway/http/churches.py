@@ -1,0 +1,67 @@
+"""A church's settings, and its API keys."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from koinonia.api import Endpoint, auth, churches
+from koinonia.api.auth import ApiKey, ApiKeyCreated, ApiKeyRequest
+from koinonia.api.churches import ChurchSettings, ChurchSettingsPatch
+from koinonia.api.common import NoQuery, Page, PageQuery
+from koinonia.db import Transaction
+from koinonia.web import Call, Handler
+from koinonia_gateway import api_keys
+from koinonia_gateway import churches as church_cases
+from koinonia_gateway.audit import Actor
+
+
+async def get_settings(call: Call[None, NoQuery], tx: Transaction) -> ChurchSettings:
+    """The settings, and whether the church can send."""
+    return await church_cases.show(tx, call.path["id"])
+
+
+async def patch_settings(call: Call[ChurchSettingsPatch, NoQuery], tx: Transaction) -> ChurchSettings:
+    """Change them."""
+    return await church_cases.change(tx, call.path["id"], call.body, Actor.of(call.identity))
+
+
+async def rebuild_settings(call: Call[Any, NoQuery], tx: Transaction, _made_id: UUID | None) -> ChurchSettings:
+    return await church_cases.show(tx, call.path["id"])
+
+
+async def list_api_keys(call: Call[None, PageQuery], tx: Transaction) -> Page[ApiKey]:
+    """The keys."""
+    return await api_keys.list_page(tx, call.query)
+
+
+async def create_api_key(call: Call[ApiKeyRequest, NoQuery], tx: Transaction) -> ApiKeyCreated:
+    """A new key, shown this once."""
+    created = await api_keys.create(tx, call.body, Actor.of(call.identity))
+    call.made(created.api_key.id)
+    return created
+
+
+async def rotate_api_key(call: Call[None, NoQuery], tx: Transaction) -> ApiKeyCreated:
+    """A new secret, shown this once."""
+    rotated = await api_keys.rotate(tx, call.path["id"], Actor.of(call.identity))
+    call.made(rotated.api_key.id)
+    return rotated
+
+
+async def rebuild_api_key(_call: Call[Any, NoQuery], tx: Transaction, made_id: UUID) -> ApiKeyCreated:
+    return await api_keys.show_again(tx, made_id)
+
+
+async def delete_api_key(call: Call[None, NoQuery], tx: Transaction) -> None:
+    """The end of a key."""
+    await api_keys.revoke(tx, call.path["id"], Actor.of(call.identity))
+
+
+HANDLERS: Mapping[Endpoint, Handler] = {
+    churches.GET_SETTINGS: Handler(get_settings),
+    churches.PATCH_SETTINGS: Handler(patch_settings, rebuild=rebuild_settings),
+    auth.LIST_API_KEYS: Handler(list_api_keys),
+    auth.CREATE_API_KEY: Handler(create_api_key, rebuild=rebuild_api_key),
+    auth.ROTATE_API_KEY: Handler(rotate_api_key, rebuild=rebuild_api_key),
+    auth.DELETE_API_KEY: Handler(delete_api_key),
+}

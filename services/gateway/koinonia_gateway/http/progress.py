@@ -1,0 +1,104 @@
+"""Live progress of a message, to whoever of its church watches."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from uuid import UUID
+
+import structlog
+from aiohttp import web
+
+from koinonia.api import Endpoint, messages
+from koinonia.errors import AuthenticationFailed, NotFound, RateLimited, is_transient
+from koinonia.security.identity import Identity
+from koinonia.web import Raw
+from koinonia_gateway.callers import Callers
+from koinonia_gateway.progress import Feed, Hub, news_for
+
+log = structlog.get_logger()
+
+HEARTBEAT_SECONDS = 10.0
+STREAMS_PER_PRINCIPAL = 20  # at once, of each gateway
+_HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+
+
+class Progress:
+    """The stream's door."""
+
+    def __init__(self, hub: Hub, callers: Callers, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        self._hub = hub
+        self._callers = callers
+        self._heartbeat_seconds = heartbeat_seconds
+        self._streams: Counter[UUID] = Counter()
+
+    def handlers(self) -> Mapping[Endpoint, Raw]:
+        return {messages.EVENTS: Raw(self.stream)}
+
+    async def stream(self, request: web.Request, caller: Identity | None) -> web.StreamResponse:
+        """Server-sent events until the message is through, the watcher leaves, or may not see it any more."""
+        if caller is None:
+            raise AuthenticationFailed
+        message_id = _message_id(request)
+        with self._place(caller.principal_id):
+            return await self._stream(request, caller, message_id)
+
+    async def _stream(self, request: web.Request, caller: Identity, message_id: UUID) -> web.StreamResponse:
+        async with self._hub.watch(caller, message_id) as feed:
+            response = web.StreamResponse(headers=_HEADERS)
+            await response.prepare(request)
+            try:
+                await self._send_all(request, response, caller, feed)
+            except Exception as error:
+                # The head has gone out already, so no error can be answered: the stream ends and is taken up again.
+                if not is_transient(error):
+                    log.error("progress_failed", exc_info=error)
+        return response
+
+    @contextmanager
+    def _place(self, principal_id: UUID) -> Iterator[None]:
+        """One of a principal's places.
+
+        Raises:
+            RateLimited: all are taken.
+        """
+        if self._streams[principal_id] >= STREAMS_PER_PRINCIPAL:
+            raise RateLimited("Too many streams are open; close one first.")
+        self._streams[principal_id] += 1
+        try:
+            yield
+        finally:
+            self._streams[principal_id] -= 1
+            if not self._streams[principal_id]:
+                del self._streams[principal_id]
+
+    async def _send_all(self, request: web.Request, response: web.StreamResponse, caller: Identity, feed: Feed) -> None:
+        loop = asyncio.get_running_loop()
+        seen, said_at = _seen(request), loop.time()
+        while True:
+            state = news_for(feed, seen)
+            silent = loop.time() - said_at >= self._heartbeat_seconds
+            if (state is not None or silent) and not await self._callers.is_still(caller, request):
+                return
+            if state is not None:
+                await response.write(state.event)
+                seen, said_at = state.version, loop.time()
+            elif silent:
+                await response.write(b": still here\n\n")
+                said_at = loop.time()
+            if feed.ended or (state is not None and state.final):
+                return
+            if news_for(feed, seen) is None:
+                await feed.wait(max(0.0, self._heartbeat_seconds - (loop.time() - said_at)))
+
+
+def _message_id(request: web.Request) -> UUID:
+    try:
+        return UUID(request.match_info["id"])
+    except ValueError:
+        raise NotFound from None
+
+
+def _seen(request: web.Request) -> int | None:
+    text = request.headers.get("Last-Event-ID", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

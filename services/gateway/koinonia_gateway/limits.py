@@ -1,0 +1,119 @@
+"""Rate limits, counted in Redis for all gateways together, and in this process alone while Redis is away.
+
+A window begins and ends at the same time everywhere, so that its count needs no expiry to be asked for. A principal's
+requests are taken from the shared count in blocks, so that few of them wait for a round trip; a gateway that does not
+use its block up leaves the others a little less than the limit.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio as redis
+import structlog
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from redis.exceptions import RedisError
+
+from koinonia import clock
+from koinonia_gateway.domain.rates import Rate, Standing
+
+log = structlog.get_logger()
+
+AWAY_SECONDS = 5.0  # so long nobody asks a Redis that did not answer
+LEASES_KEPT = 20_000
+
+
+@dataclass(slots=True)
+class _Lease:
+    window: int
+    unused: int
+    taken: int  # of the shared count, by everybody, when this block was taken
+
+
+class Limiter:
+    """Counts what callers do."""
+
+    def __init__(self, client: "redis.Redis", prefix: str = "koinonia:limits") -> None:
+        # The client's own pool, with its short time limits; the address is not read.
+        options: dict[str, Any] = {"connection_pool": client.connection_pool}
+        self._shared: Storage = RedisStorage("redis://", implementation="redispy", key_prefix=prefix, **options)
+        self._local: Storage = MemoryStorage()
+        self._away_until = 0.0
+        self._leases: dict[str, _Lease] = {}
+        self._leasing = [asyncio.Lock() for _ in range(64)]
+
+    async def hit(self, rate: Rate, key: str) -> Standing:
+        """Count one, exactly."""
+        now = clock.now().timestamp()
+        count = await self._take(rate, key, now, 1)
+        return Standing(rate, rate.amount - count, rate.seconds_left(now))
+
+    async def hit_leased(self, rate: Rate, key: str) -> Standing:
+        """Count one, out of a block where there is one."""
+        now = clock.now().timestamp()
+        lease = self._usable(rate, key, now)
+        if lease is None:
+            # One after the other: of many that come at once, the first takes the block for all.
+            async with self._leasing[hash(key) % len(self._leasing)]:
+                lease = self._usable(rate, key, now) or await self._lease(rate, key, now)
+                return self._spend(rate, lease, now)
+        return self._spend(rate, lease, now)
+
+    def spent(self, rate: Rate, key: str) -> Standing | None:
+        """How a key stands that ``hit_leased`` saw beyond the limit in this window. Nothing is counted or asked."""
+        now = clock.now().timestamp()
+        lease = self._leases.get(key)
+        if lease is None or lease.window != rate.window(now) or lease.taken <= rate.amount:
+            return None
+        return Standing(rate, rate.amount - lease.taken, rate.seconds_left(now))
+
+    async def forgive(self, rate: Rate, key: str) -> None:
+        """Count from zero again."""
+        name = _name(rate, key, clock.now().timestamp())
+        await self._local.clear(name)
+        if not self._is_away():
+            try:
+                await self._shared.clear(name)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._note_away(error)
+
+    def _usable(self, rate: Rate, key: str, now: float) -> _Lease | None:
+        lease = self._leases.get(key)
+        if lease is None or lease.window != rate.window(now):
+            return None
+        # Whoever is beyond the limit stays there until the window ends: nothing need be asked.
+        return lease if lease.unused > 0 or lease.taken > rate.amount else None
+
+    def _spend(self, rate: Rate, lease: _Lease, now: float) -> Standing:
+        lease.unused = max(0, lease.unused - 1)
+        return Standing(rate, rate.amount - lease.taken + lease.unused, rate.seconds_left(now))
+
+    async def _lease(self, rate: Rate, key: str, now: float) -> _Lease:
+        # More than the limit is never granted: what a block reaches beyond it is taken off again.
+        count = await self._take(rate, key, now, rate.block)
+        beyond = min(rate.block - 1, max(0, count - rate.amount))
+        if len(self._leases) >= LEASES_KEPT:
+            self._leases.clear()
+        lease = _Lease(rate.window(now), rate.block - beyond, count - beyond)
+        self._leases[key] = lease
+        return lease
+
+    async def _take(self, rate: Rate, key: str, now: float, count: int) -> int:
+        name = _name(rate, key, now)
+        if not self._is_away():
+            try:
+                return await self._shared.incr(name, rate.seconds + 1, amount=count)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._note_away(error)
+        return await self._local.incr(name, rate.seconds + 1, amount=count)
+
+    def _is_away(self) -> bool:
+        return asyncio.get_running_loop().time() < self._away_until
+
+    def _note_away(self, error: Exception) -> None:
+        self._away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
+        log.warning("limits_counted_locally", reason=type(error).__name__)
+
+
+def _name(rate: Rate, key: str, now: float) -> str:
+    return f"{key}:{rate.seconds}:{rate.window(now)}"

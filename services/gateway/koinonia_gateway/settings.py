@@ -1,0 +1,97 @@
+"""The settings of the gateway."""
+
+from typing import Annotated
+
+import msgspec
+
+from koinonia.carrier.webhooks import Verifier
+from koinonia.security.passwords import PasswordCost
+from koinonia.settings import Count, ServiceSettings, SettingsError
+from koinonia_gateway.domain.addresses import Networks, parse_networks
+from koinonia_gateway.domain.rates import Rate, RateInvalid
+
+Memory = Annotated[int, msgspec.Meta(ge=8)]
+
+
+class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
+    """What the gateway is told beyond what every service is."""
+
+    messaging_url: str  # where a service answers; several replicas with commas between
+    delivery_url: str
+    conversation_url: str
+    billing_url: str
+    compliance_url: str
+    public_url: str = "http://127.0.0.1:8080"  # what browsers see
+    trusted_proxies: str = ""  # networks with commas between, whose X-Forwarded-For is believed
+    ops_port: int | None = None  # of metrics and details; None: any free one
+    rate_limit_auth: str = "5/15m"  # tries to log in, per account and address
+    rate_limit_api: str = "1000/1m"  # requests, per principal
+    rate_limit_webhook: str = "1000/1m"  # requests whose signature or API key fails, per address
+    rate_limit_prefix: str = "koinonia:limits"  # of their keys in Redis
+    telnyx_public_key: str | None = None  # base64, ed25519; two with a comma between while it is changed
+    password_memory_kib: Memory = PasswordCost().memory_kib  # argon2id
+    password_passes: Count = PasswordCost().passes
+    password_lanes: Count = PasswordCost().lanes
+
+    def __post_init__(self) -> None:
+        """Refuse at the start what would be found wrong later.
+
+        Raises:
+            SettingsError: a rate, a network or a key cannot be read, or a service has no address.
+        """
+        for kind in ("auth", "api", "webhook"):
+            self.rate(kind)
+        for owner, urls in self.owner_urls.items():
+            if not urls:
+                raise SettingsError(f"KOINONIA_{owner.upper()}_URL names no address")
+        _ = self.proxy_networks
+        try:
+            Verifier(self.telnyx_public_keys)
+        except ValueError:
+            raise SettingsError("KOINONIA_TELNYX_PUBLIC_KEY: expected 32 bytes in base64") from None
+
+    @property
+    def password_cost(self) -> PasswordCost:
+        return PasswordCost(self.password_memory_kib, self.password_passes, self.password_lanes)
+
+    @property
+    def owner_urls(self) -> dict[str, tuple[str, ...]]:
+        """The replicas of each service that requests are forwarded to."""
+        return {
+            "messaging": _listed(self.messaging_url),
+            "delivery": _listed(self.delivery_url),
+            "conversation": _listed(self.conversation_url),
+            "billing": _listed(self.billing_url),
+            "compliance": _listed(self.compliance_url),
+        }
+
+    @property
+    def proxy_networks(self) -> Networks:
+        """The networks of the proxies before it.
+
+        Raises:
+            SettingsError: one is no network.
+        """
+        try:
+            return parse_networks(self.trusted_proxies)
+        except ValueError as error:
+            raise SettingsError(f"KOINONIA_TRUSTED_PROXIES: {error}") from None
+
+    @property
+    def telnyx_public_keys(self) -> tuple[str, ...]:
+        return _listed(self.telnyx_public_key or "")
+
+    def rate(self, kind: str) -> Rate:
+        """The rate of ``auth``, ``api`` or ``webhook``.
+
+        Raises:
+            SettingsError: it is no rate.
+        """
+        try:
+            return Rate.parse(getattr(self, f"rate_limit_{kind}"))
+        except RateInvalid as error:
+            raise SettingsError(f"KOINONIA_RATE_LIMIT_{kind.upper()}: {error}") from None
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())

@@ -1,0 +1,262 @@
+"""Accounts over real HTTP: registering, logging in, rotating, logging out."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from uuid import UUID
+
+import pytest
+
+from koinonia import clock
+from koinonia.db import statement
+from koinonia.db.statistics import StatementLog
+from koinonia.events.audit import ActionRecorded
+from koinonia.events.gateway import ChurchChanged
+from koinonia.testing.fixtures import wait_until
+from koinonia.testing.services import BusProbe
+
+from .conftest import PASSWORD, Browser, NewBrowser, Service, StartGateway
+
+FETCH_HASH = statement("test.fetch_hash", "SELECT password_hash FROM admins")
+COUNT_CHURCHES = statement("test.count_churches", "SELECT count(*) FROM churches")
+
+
+async def test_registering_makes_a_church_a_session_and_its_events(
+    gateway: Service, bus: BusProbe, browsers: NewBrowser
+) -> None:
+    browser = browsers()
+    status, answer = await browser.register()
+    assert status == 201
+    assert (answer["church"]["name"], answer["admin"]["role"], answer["mfaRequired"]) == (
+        "Grace Chapel",
+        "owner",
+        False,
+    )
+    changed = await bus.next(ChurchChanged)
+    assert (str(changed.church_id), changed.data.version, changed.data.status) == (browser.church_id, 1, "active")
+    act = await bus.next(ActionRecorded)
+    assert (act.data.action, str(act.data.actor_id), act.data.address) == (
+        "church.registered",
+        browser.admin_id,
+        "127.0.0.1",
+    )
+    status, me = await browser.call("GET", "/api/auth/me")
+    assert (status, me["principalKind"], me["admin"]["email"]) == (200, "session", "ruth@grace.example")
+
+
+async def test_registering_takes_four_statements(
+    gateway: Service, browsers: NewBrowser, count_statements: Callable[[], AbstractContextManager[StatementLog]]
+) -> None:
+    names = {"churches.insert", "admins.insert", "sessions.insert", "outbox.add"}
+    with count_statements() as counted:
+        await browsers().register()
+    assert {name: counted.by_name[name] for name in names} == dict.fromkeys(names, 1)
+    asked = {name for name in counted.by_name if name.partition(".")[0] in {"churches", "admins", "refresh_tokens"}}
+    assert asked <= names
+
+
+async def test_an_e_mail_logs_in_to_one_church_only(gateway: Service, owner: Browser, browsers: NewBrowser) -> None:
+    status, answer = await browsers().register(email=" Ruth@Grace.example ".strip().upper(), church="Other")
+    assert (status, answer["error"]["code"]) == (409, "CONFLICT")
+    async with gateway.parts.database.across_churches() as tx:
+        assert await tx.fetch_value(COUNT_CHURCHES) == 1
+
+
+async def test_a_bad_password_is_named(browsers: NewBrowser) -> None:
+    body = {"churchName": "Grace", "firstName": "A", "lastName": "B", "email": "a@b.example"}
+    status, answer = await browsers().call("POST", "/api/auth/register", {**body, "password": "passwordpassword"})
+    assert (status, answer["error"]["details"][0]["field"]) == (400, "password")
+
+
+async def test_unknown_account_and_wrong_password_get_the_same_answer_and_only_the_known_is_recorded(
+    owner: Browser, browsers: NewBrowser, bus: BusProbe
+) -> None:
+    browser = browsers()
+    wrong = await browser.log_in(password="not the password at all")
+    unknown = await browser.log_in(email="nobody@grace.example")
+    for answer in (wrong, unknown):
+        answer[1]["error"].pop("requestId")
+    assert wrong == unknown
+    assert (wrong[0], wrong[1]["error"]["code"]) == (401, "AUTH_ERROR")
+    failed = await bus.next(ActionRecorded, lambda act: act.action == "login.failed")
+    assert (str(failed.data.target_id), failed.data.outcome) == (owner.admin_id, "failure")
+
+
+async def test_a_login_gives_a_session_and_is_recorded(owner: Browser, browsers: NewBrowser, bus: BusProbe) -> None:
+    browser = browsers()
+    status, answer = await browser.log_in(email="RUTH@grace.example")
+    assert (status, answer["admin"]["id"]) == (200, owner.admin_id)
+    set_cookies = browser.headers.getall("Set-Cookie")
+    assert all("HttpOnly" in each and "SameSite=Lax" in each and "Secure" not in each for each in set_cookies)
+    assert (await browser.call("GET", "/api/auth/me"))[0] == 200
+    await bus.next(ActionRecorded, lambda act: act.action == "login.succeeded")
+
+
+async def test_cookies_are_secure_where_browsers_come_by_https(
+    start_gateway: StartGateway, browsers: NewBrowser
+) -> None:
+    secure = await start_gateway(public_url="https://texts.example")
+    browser = browsers(secure.url)
+    await browser.register()
+    assert all("Secure" in each for each in browser.headers.getall("Set-Cookie"))
+    assert "Strict-Transport-Security" in browser.headers
+
+
+async def test_tries_to_log_in_are_limited_per_account_and_a_right_one_clears_the_count(
+    start_gateway: StartGateway, owner: Browser, browsers: NewBrowser
+) -> None:
+    limited = await start_gateway(rate_limit_auth="2/15m")
+    browser = browsers(limited.url)
+    assert (await browser.log_in(password="a wrong password"))[0] == 401
+    assert (await browser.log_in())[0] == 200
+    assert [(await browser.log_in(password="a wrong password"))[0] for _ in range(2)] == [401, 401]
+    status, answer = await browser.log_in()
+    assert (status, answer["error"]["code"]) == (429, "RATE_LIMITED")
+    assert 0 < int(browser.headers["Retry-After"]) <= 900
+    assert browser.headers["RateLimit-Remaining"] == "0"
+    assert (await browser.log_in(email="nobody@grace.example"))[0] == 401
+    with clock.shifted(901):
+        assert (await browser.log_in())[0] == 200
+
+
+async def test_behind_a_proxy_one_client_does_not_lock_another_out(
+    start_gateway: StartGateway, browsers: NewBrowser, bus: BusProbe
+) -> None:
+    behind_proxy = await start_gateway(rate_limit_auth="1/15m", trusted_proxies="127.0.0.0/8, 10.0.0.0/8")
+    attacker, member = {"X-Forwarded-For": "203.0.113.1, 10.1.1.1"}, {"X-Forwarded-For": "::1, 198.51.100.9"}
+    browser = browsers(behind_proxy.url)
+    body = {"email": "nobody@grace.example", "password": PASSWORD}
+    bodies = [{**body, "email": f"nobody{number}@grace.example"} for number in range(20)]
+    tries = [await browser.call("POST", "/api/auth/login", each, csrf=False, headers=attacker) for each in bodies]
+    assert {status for status, _ in tries} == {401}
+    assert (await browser.call("POST", "/api/auth/login", body, csrf=False, headers=attacker))[0] == 429
+    assert (await browser.call("POST", "/api/auth/login", body, csrf=False, headers=member))[0] == 401
+    church = {"churchName": "Grace", "firstName": "Ruth", "lastName": "Miller", **body}
+    assert (await browser.call("POST", "/api/auth/register", church, csrf=False, headers=member))[0] == 201
+    act = await bus.next(ActionRecorded, lambda act: act.action == "church.registered")
+    assert act.data.address == "198.51.100.9"
+
+
+async def test_a_spoofed_address_does_not_help_against_the_limit(
+    start_gateway: StartGateway, browsers: NewBrowser
+) -> None:
+    limited = await start_gateway(rate_limit_auth="1/15m", trusted_proxies="10.0.0.0/8")
+    body = {"email": "nobody@grace.example", "password": PASSWORD}
+    statuses = [
+        (await browsers(limited.url).call("POST", "/api/auth/login", body, csrf=False, headers=headers))[0]
+        for headers in ({"X-Forwarded-For": "203.0.113.1"}, {"X-Forwarded-For": "203.0.113.2"})
+    ]
+    assert statuses == [401, 429]
+
+
+async def test_a_hash_is_renewed_when_its_cost_has_changed(
+    start_gateway: StartGateway, gateway: Service, owner: Browser, browsers: NewBrowser
+) -> None:
+    dearer = await start_gateway(password_passes=2)
+
+    async def stored() -> str:
+        async with gateway.parts.database.tenant(UUID(owner.church_id)) as tx:
+            return str(await tx.fetch_value(FETCH_HASH))
+
+    assert "t=1" in await stored()
+    assert (await browsers(dearer.url).log_in())[0] == 200
+    assert "t=2" in await stored()
+    assert (await browsers().log_in())[0] == 200
+
+
+async def test_refreshing_rotates_and_a_replay_ends_the_family(owner: Browser, bus: BusProbe) -> None:
+    first = owner.cookies()["refreshToken"]
+    assert (await owner.call("POST", "/api/auth/refresh"))[0] == 200
+    second = owner.cookies()["refreshToken"]
+    assert second != first
+    assert (await owner.call("GET", "/api/auth/me"))[0] == 200
+    await owner.set(refreshToken=first)
+    owner.session.cookie_jar.clear(lambda cookie: cookie.key == "refreshToken" and cookie.value == second)
+    assert (await owner.call("POST", "/api/auth/refresh"))[0] == 401
+    await bus.next(ActionRecorded, lambda act: act.action == "session.replayed")
+    assert (await owner.call("GET", "/api/auth/me"))[0] == 401
+    owner.session.cookie_jar.clear()
+    await owner.set(refreshToken=second)
+    assert (await owner.call("POST", "/api/auth/refresh"))[0] == 401
+
+
+async def test_of_two_that_show_one_refresh_token_at_once_only_one_is_served(owner: Browser) -> None:
+    _, token = await owner.call("GET", "/api/csrf-token")
+    headers = {"X-CSRF-Token": token["csrfToken"], "Cookie": f"refreshToken={owner.cookies()['refreshToken']}"}
+    owner.session.cookie_jar.clear()
+    twins = [owner.call("POST", "/api/auth/refresh", csrf=False, headers=headers) for _ in range(2)]
+    assert sorted(status for status, _ in await asyncio.gather(*twins)) == [200, 401]
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(23 * 3600, 200), (25 * 3600, 401)])
+async def test_a_session_ends_after_a_day_unused(owner: Browser, seconds: float, status: int) -> None:
+    with clock.shifted(seconds):
+        assert (await owner.call("GET", "/api/auth/me"))[0] == 401
+        assert (await owner.call("POST", "/api/auth/refresh"))[0] == status
+
+
+async def test_a_logout_acts_at_every_gateway_within_a_second(
+    start_gateway: StartGateway, owner: Browser, browsers: NewBrowser, bus: BusProbe
+) -> None:
+    other = await start_gateway()
+    thief = browsers(other.url)
+    await thief.set(**owner.cookies())
+    assert (await thief.call("GET", "/api/auth/me"))[0] == 200
+    assert (await owner.call("POST", "/api/auth/logout"))[0] == 204
+    assert owner.cookies() == {}
+
+    async def refused() -> bool:
+        return (await thief.call("GET", "/api/auth/me"))[0] == 401
+
+    await wait_until(refused, seconds=1.5)
+    assert (await thief.call("POST", "/api/auth/refresh"))[0] == 401
+    await bus.next(ActionRecorded, lambda act: act.action == "logout")
+    assert (await owner.call("POST", "/api/auth/logout", csrf=False))[0] == 204
+
+
+async def test_a_browsers_change_needs_its_own_sessions_csrf_token(owner: Browser, browsers: NewBrowser) -> None:
+    path, body = f"/api/churches/{owner.church_id}/settings", {"name": "Other"}
+    status, answer = await owner.call("PATCH", path, body, csrf=False)
+    assert (status, answer["error"]["code"]) == (403, "CSRF_ERROR")
+    stranger = browsers()
+    await stranger.register(email="eve@evil.example")
+    for browser in (stranger, browsers()):
+        _, foreign = await browser.call("GET", "/api/csrf-token")
+        headers = {"X-CSRF-Token": foreign["csrfToken"]}
+        assert (await owner.call("PATCH", path, body, csrf=False, headers=headers))[0] == 403
+        assert (await owner.call("POST", "/api/auth/logout", csrf=False, headers=headers))[0] == 403
+        assert (await owner.call("POST", "/api/auth/refresh", csrf=False, headers=headers))[0] == 403
+    assert (await owner.call("PATCH", path, body))[0] == 200
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_another_sites_page_changes_nothing(owner: Browser, headers: dict[str, str]) -> None:
+    path = f"/api/churches/{owner.church_id}/settings"
+    assert (await owner.call("PATCH", path, {"name": "Other"}, headers=headers))[0] == 403
+    login = {"email": "ruth@grace.example", "password": PASSWORD}
+    assert (await owner.call("POST", "/api/auth/login", login, headers=headers))[0] == 403
+    assert (await owner.call("PATCH", path, {"name": "Other"}, headers={"Origin": owner.url}))[0] == 200
+
+
+async def test_a_principal_is_limited_and_told_so(start_gateway: StartGateway, owner: Browser) -> None:
+    limited = await start_gateway(rate_limit_api="40/1h")
+    statuses = [(await owner.call("GET", "/api/auth/me", url=limited.url))[0] for _ in range(41)]
+    assert statuses == [200] * 40 + [429]
+    assert owner.headers["RateLimit-Limit"] == "40"
+    assert 0 < int(owner.headers["Retry-After"]) <= 3600
+
+
+async def test_limits_hold_without_redis(start_gateway: StartGateway, owner: Browser) -> None:
+    limited = await start_gateway(rate_limit_api="3/1h", redis_url="redis://127.0.0.1:1/0")
+    statuses = [(await owner.call("GET", "/api/auth/me", url=limited.url))[0] for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+
+
+async def test_health_names_the_parts_and_keeps_metrics_off_the_public_port(gateway: Service, owner: Browser) -> None:
+    status, health = await owner.call("GET", "/health")
+    assert status == 200
+    assert {"status", "timestamp", "responseTime", "checks"} <= health.keys()
+    assert health["checks"].keys() == {"database", "redis", "queues", "environment", "uptime"}
+    assert (await owner.call("GET", "/metrics"))[0] == 404
+    operators = f"http://127.0.0.1:{gateway.operators_port}"
+    assert (await owner.call("GET", "/metrics", url=operators))[0] == 200
