@@ -1,0 +1,111 @@
+"""Who gets a message: one recipient per number, the names of a family together."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from koinonia import sms
+from koinonia.api.messages import TargetType
+from koinonia.events.messaging import ResolvedRecipient
+from koinonia.ids import derived_id
+
+LeftOut = Literal["no_consent", "suppressed"]
+TOGETHER = " & "  # between the names of people who share a number
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Whom a message is for: members, groups or branches by id, or everybody."""
+
+    kind: TargetType
+    ids: tuple[UUID, ...] = ()
+
+
+class AudienceMember(msgspec.Struct, frozen=True, kw_only=True):
+    """A member of an audience."""
+
+    id: UUID
+    first_name: str
+    last_name: str
+    phone_index: bytes
+    phone_ciphertext: bytes
+    custom_fields: dict[str, str]
+    opted_in: bool
+    suppressed: bool  # the number has opted out
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some of a message's recipients; what sending to them may cost; where the next page begins."""
+
+    recipients: tuple[ResolvedRecipient, ...]
+    segments: int
+    cursor: bytes
+
+
+class Text(msgspec.Struct, frozen=True):
+    """What is sent, the same for all of the audience."""
+
+    content: str
+    has_media: bool
+
+    def copy_segments(self, fields: dict[str, str]) -> int:
+        """What one copy is billed; a picture message is one segment, whatever it says."""
+        return 1 if self.has_media else max(1, sms.segments(sms.render(self.content, fields)).segments)
+
+
+def compose_page(
+    members: Iterable[AudienceMember], content: str, message_id: UUID, dispatched_at: datetime
+) -> tuple[ResolvedRecipient, ...]:
+    """Make recipients, one per number, out of members in the order of their numbers."""
+    names = sms.field_names(content)
+    return tuple(_recipients(members, names, message_id, dispatched_at))
+
+
+def page_of(recipients: tuple[ResolvedRecipient, ...], text: Text, cursor: bytes) -> Page:
+    """A page of recipients, with what it is billed and where the next one begins."""
+    segments = sum(text.copy_segments(each.fields) for each in recipients if each.left_out is None)
+    return Page(recipients, segments, recipients[-1].phone_index if recipients else cursor)
+
+
+def _recipients(
+    members: Iterable[AudienceMember], names: tuple[str, ...], message_id: UUID, dispatched_at: datetime
+) -> Iterator[ResolvedRecipient]:
+    for phone_index, sharing in groupby(members, key=lambda member: member.phone_index):
+        family = list(sharing)
+        yield ResolvedRecipient(
+            recipient_id=derived_id(dispatched_at, message_id.bytes, phone_index),
+            member_ids=tuple(member.id for member in family),
+            phone_index=phone_index,
+            phone_ciphertext=family[0].phone_ciphertext,
+            fields=field_values(family, names),
+            left_out=left_out(family),
+        )
+
+
+def left_out(family: Sequence[AudienceMember]) -> LeftOut | None:
+    """Why a number gets no text: an opt-out is the number's; consent of one who shares it is enough."""
+    if family[0].suppressed:
+        return "suppressed"
+    return None if any(member.opted_in for member in family) else "no_consent"
+
+
+def field_values(family: Sequence[AudienceMember], names: Iterable[str]) -> dict[str, str]:
+    """The values of a text's fields for one number; different ones of a family are joined."""
+    values = {name: _joined(value_of(member, name) for member in family) for name in names}
+    return {name: value for name, value in values.items() if value}
+
+
+def value_of(member: AudienceMember, name: str) -> str:
+    """A member's value of a field."""
+    if name == "firstName":
+        return member.first_name
+    if name == "lastName":
+        return member.last_name
+    return member.custom_fields.get(name, "")
+
+
+def _joined(values: Iterable[str]) -> str:
+    return sms.clean_value(TOGETHER.join(dict.fromkeys(value for value in values if value)))

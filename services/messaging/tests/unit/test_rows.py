@@ -1,0 +1,137 @@
+"""Rows of an import: read from CSV and JSON, judged one by one."""
+
+import pytest
+from msgspec import UNSET
+
+from koinonia.api.members import IMPORT_ROWS
+from koinonia.errors import ValidationFailed
+from koinonia.ids import new_id
+from koinonia.security import Keys
+from koinonia_messaging.domain.rows import ReadRows, RowContext, csv_rows, harmless, read
+
+BRANCH, GROUP, CHURCH = new_id(), new_id(), new_id()
+HEADER = "firstName,lastName,phone,optInSms\n"
+
+
+@pytest.fixture
+def context(keys: Keys) -> RowContext:
+    return RowContext(
+        keys=keys,
+        church_id=CHURCH,
+        region="US",
+        branch_ids=frozenset({BRANCH}),
+        group_ids=frozenset({GROUP}),
+    )
+
+
+def read_csv(text: str, context: RowContext) -> ReadRows:
+    return read(csv_rows(text), context)
+
+
+def errors(result: ReadRows) -> list[tuple[int, str]]:
+    return [(error.row, error.field) for error in result.errors]
+
+
+def test_a_csv_row_becomes_a_draft(context: RowContext, keys: Keys) -> None:
+    text = (
+        "phone,firstName,lastName,email,groupIds,branchId,optInSms,customFields.shirt\r\n"
+        f'(312) 555-0142," Anna ",Lee,anna@lee.example,{GROUP};{GROUP},{BRANCH},YES,M\r\n'
+    )
+    (draft,) = read_csv(text, context).drafts
+    assert (draft.first_name, draft.last_name, draft.group_ids) == ("Anna", "Lee", (GROUP,))
+    assert keys.decrypt(draft.phone.ciphertext, CHURCH, "phone") == "+13125550142"
+    assert (draft.change.branch_id, draft.change.opted_in) == (BRANCH, True)
+    assert draft.change.custom_fields == {"shirt": "M"}
+    assert draft.change.email not in {None, UNSET}
+
+
+def test_an_empty_cell_says_nothing(context: RowContext) -> None:
+    (draft,) = read_csv(HEADER + "Anna,,3125550142,\n", context).drafts
+    assert (draft.change.last_name, draft.change.opted_in, draft.change.email) == (UNSET, UNSET, UNSET)
+
+
+def test_a_bad_row_is_told_by_row_and_field_and_never_by_its_value(context: RowContext) -> None:
+    text = HEADER + "Anna,Lee,3125550142,yes\n,Lee,3125550143,no\nCarl,Lee,+1 555,maybe\n\nDora,Lee,12,\n"
+    result = read_csv(text, context)
+    assert [draft.first_name for draft in result.drafts] == ["Anna"]
+    assert errors(result) == [(2, "firstName"), (3, "optInSms"), (5, "phone")]
+    assert not any("555" in error.message or "maybe" in error.message for error in result.errors)
+
+
+def test_json_rows_are_judged_alike(context: RowContext) -> None:
+    rows: list[object] = [
+        {"firstName": "Anna", "phone": "3125550142"},
+        "no row",
+        {"firstName": 5, "phone": "3125550142", "nickname": "A"},
+        {"firstName": "Anna", "phone": "3125550142", "branchId": str(new_id())},
+        {"firstName": "Anna", "phone": "3125550142", "groupIds": [str(new_id())]},
+    ]
+    result = read(enumerate(rows, start=1), context)
+    assert len(result.drafts) == 1
+    assert errors(result) == [(2, "row"), (3, "nickname"), (3, "firstName"), (4, "branchId"), (5, "groupIds")]
+
+
+def test_the_groups_of_an_import_are_joined_by_every_row(keys: Keys) -> None:
+    context = RowContext(
+        keys=keys,
+        church_id=CHURCH,
+        region="US",
+        branch_ids=frozenset(),
+        group_ids=frozenset({GROUP}),
+        all_groups=(GROUP,),
+    )
+    (draft,) = read_csv(HEADER + "Anna,Lee,3125550142,\n", context).drafts
+    assert draft.group_ids == (GROUP,)
+
+
+@pytest.mark.parametrize(
+    ("header", "field"),
+    [
+        ("firstName,nickname,phone", "nickname"),
+        ("firstName,phone,phone", "phone"),
+        ("firstName,lastName", "phone"),
+        ("", "firstName"),
+        ("firstName,phone,customFields", "customFields"),
+        ("firstName,phone,customFields.", "customFields."),
+        ("firstName,phone,", "header"),
+    ],
+)
+def test_a_header_that_cannot_be_right_refuses_the_file(header: str, field: str) -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        list(csv_rows(header + "\nAnna,Lee,3125550142\n"))
+    assert field in {detail.field for detail in caught.value.details}
+
+
+def test_a_row_that_cannot_be_read_does_not_end_the_file(context: RowContext) -> None:
+    text = HEADER + f'"{"x" * 140_000}",Lee,1,\nAnna,Lee,3125550142,yes\nBob,Lee,3125550143,yes,more\n'
+    result = read_csv(text, context)
+    assert [draft.first_name for draft in result.drafts] == ["Anna"]
+    assert {(row, field) for row, field in errors(result)} == {(1, "row"), (3, "row")}
+
+
+def test_more_rows_than_an_import_takes_refuse_the_file() -> None:
+    rows = csv_rows(HEADER + "Anna,Lee,3125550142,\n" * (IMPORT_ROWS + 1))
+    with pytest.raises(ValidationFailed):
+        list(rows)
+
+
+@pytest.mark.parametrize(
+    ("cell", "kept"),
+    [
+        ('=HYPERLINK("http://x")', 'HYPERLINK("http://x")'),
+        ("@SUM(1)", "SUM(1)"),
+        ("+-=Anna", "Anna"),
+        ("- =1+cmd", "1+cmd"),
+        ("+1 (312) 555-0142", "+1 (312) 555-0142"),
+        ("-5", "-5"),
+        ("Anna-Lee", "Anna-Lee"),
+    ],
+)
+def test_formula_cells_are_made_harmless(cell: str, kept: str) -> None:
+    assert harmless(cell) == kept
+
+
+def test_names_ids_and_custom_fields_are_defused(context: RowContext) -> None:
+    text = "firstName,phone,externalId,customFields.note\n=Anna,3125550142,@7,=1+1\n"
+    (draft,) = read_csv(text, context).drafts
+    assert (draft.first_name, draft.external_id, draft.change.custom_fields) == ("Anna", "7", {"note": "1+1"})
