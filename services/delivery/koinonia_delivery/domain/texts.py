@@ -1,0 +1,30 @@
+"""A recipient's text as it will go out: rendered, counted, and whether it goes at all."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from koinonia.sms import Encoding, render, segments
+
+LEFT_OUT_SENTENCES = {
+    "no_consent": "This person has not agreed to get texts.",
+    "suppressed": "This person has opted out.",
+}
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """A text for one person."""
+
+    text: str
+    encoding: Encoding
+    segments: int
+
+
+def render_text(content: str, fields: Mapping[str, str], media_urls: Sequence[str]) -> Rendered:
+    """Fill a text's fields and count what the carrier bills; with pictures it is one segment, whatever its length.
+
+    Source: messaging facts, section 2 (an MMS counts as one part).
+    """
+    text = render(content, fields)
+    counted = segments(text)
+    return Rendered(text, counted.encoding, 1 if media_urls else max(counted.segments, 1))

@@ -1,0 +1,80 @@
+"""The requests that delivery answers."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from koinonia import api
+from koinonia.api import Endpoint
+from koinonia.api import messages as message_api
+from koinonia.api import numbers as number_api
+from koinonia.db import Transaction
+from koinonia.errors import NotFound
+from koinonia.paging import last_id, page_of
+from koinonia.security.keys import Keys
+from koinonia.web import Call, Handler
+from koinonia_delivery import recipients
+from koinonia_delivery.store import numbers
+
+_NUMBERS = "numbers"
+
+
+class Handlers:
+    """The handlers; they need the keys to show phones."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    def by_endpoint(self) -> Mapping[Endpoint, Handler]:
+        """All of them."""
+        return {
+            message_api.LIST_RECIPIENTS: Handler(self.list_recipients),
+            message_api.RESOLVE_RECIPIENT: Handler(self.resolve, rebuild=self.show_resolved),
+            number_api.LIST: Handler(self.list_numbers),
+        }
+
+    async def list_recipients(
+        self, call: Call[None, message_api.RecipientQuery], tx: Transaction
+    ) -> api.Page[message_api.Recipient]:
+        """Each recipient's copy."""
+        return await recipients.list_page(tx, self._keys, call.path["id"], call.query)
+
+    async def resolve(
+        self, call: Call[message_api.ResolveRequest, api.NoQuery], tx: Transaction
+    ) -> message_api.Recipient:
+        """A person's decision on a copy whose outcome is not known."""
+        recipient_id = call.path["recipientId"]
+        await recipients.resolve(
+            tx,
+            call.path["id"],
+            recipient_id,
+            call.body.action,
+            identity=call.identity,
+            request_id=call.request_id,
+        )
+        call.made(recipient_id)
+        return await recipients.fetch_view(tx, self._keys, recipient_id)
+
+    async def show_resolved(
+        self, _call: Call[message_api.ResolveRequest, api.NoQuery], tx: Transaction, made_id: UUID | None
+    ) -> message_api.Recipient:
+        """The same copy again, as it is now."""
+        if made_id is None:
+            raise NotFound
+        return await recipients.fetch_view(tx, self._keys, made_id)
+
+    async def list_numbers(self, call: Call[None, api.PageQuery], tx: Transaction) -> api.Page[number_api.Number]:
+        """The church's numbers, newest first."""
+        rows = await numbers.list_page(tx, last_id(_NUMBERS, call.query), call.query.limit + 1)
+        return page_of(_NUMBERS, call.query, rows, show=_view, key=lambda row: (row.id,))
+
+
+def _view(number: numbers.Number) -> number_api.Number:
+    return number_api.Number(
+        id=number.id,
+        phone_number=number.phone,
+        kind=number.kind,
+        status=number.status,
+        is_default=number.is_default,
+        segments_per_second=number.segments_per_second,
+        created_at=number.created_at,
+    )

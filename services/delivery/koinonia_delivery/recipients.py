@@ -1,0 +1,130 @@
+"""Each recipient's copy, as a church sees it, and what a person decides where the outcome is not known."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from koinonia import api, clock
+from koinonia.api import messages as contract
+from koinonia.bus import outbox
+from koinonia.db import Transaction
+from koinonia.errors import Conflict, NotFound
+from koinonia.events.audit import ActionRecorded
+from koinonia.events.common import RecipientStatus
+from koinonia.events.delivery import RecipientsUpdated
+from koinonia.paging import last_id, page_of
+from koinonia.security.identity import Identity
+from koinonia.security.keys import Keys
+from koinonia_delivery.domain.states import Change, summarise
+from koinonia_delivery.store import broadcasts, recipients, resolving
+from koinonia_delivery.store.recipients import Recipient
+
+_LISTING = "recipients"
+
+
+async def list_page(
+    tx: Transaction, keys: Keys, message_id: UUID, query: contract.RecipientQuery
+) -> api.Page[contract.Recipient]:
+    """A page of a message's recipients, in the order of their ids.
+
+    Raises:
+        NotFound: the church has no such message.
+    """
+    dispatched_at = await _dispatched_at(tx, message_id)
+    if dispatched_at is None:
+        return api.Page(data=[], has_more=False, next_cursor=None)
+    listing = f"{_LISTING} {message_id}"
+    after = last_id(listing, query)
+    rows = await recipients.list_page(
+        tx, message_id, dispatched_at, after=after, status=query.status, limit=query.limit + 1
+    )
+    return page_of(listing, query, rows, show=lambda row: view(keys, row), key=lambda row: (row.id,))
+
+
+async def _dispatched_at(tx: Transaction, message_id: UUID) -> datetime | None:
+    known, dispatched_at = await broadcasts.find_dispatched_at(tx, message_id)
+    if not known:
+        raise NotFound
+    return dispatched_at
+
+
+async def resolve(
+    tx: Transaction,
+    message_id: UUID,
+    recipient_id: UUID,
+    action: Literal["resend", "close"],
+    *,
+    identity: Identity,
+    request_id: str,
+) -> None:
+    """Send an unknown or unconfirmed copy once more, or close it as unconfirmed.
+
+    Raises:
+        NotFound: the church has no such recipient of this message.
+        Conflict: its outcome is known, or it is being sent again just now.
+    """
+    locked = await resolving.lock(tx, recipient_id, message_id)
+    if locked is None:
+        raise NotFound
+    if locked.status not in ("unknown", "unconfirmed"):
+        raise Conflict(f"This copy is {locked.status}: there is nothing to decide.")
+    if locked.is_under_way:
+        raise Conflict("This copy is being sent again at this moment.")
+    became: RecipientStatus = "queued" if action == "resend" else "unconfirmed"
+    await (resolving.resend if action == "resend" else resolving.close)(tx, recipient_id)
+    events = _changed(tx.tenant, message_id, locked.status, became)
+    await outbox.add(tx, *events, _audit(identity, request_id, recipient_id, action, {"message_id": str(message_id)}))
+
+
+def view(keys: Keys, row: Recipient) -> contract.Recipient:
+    """A recipient as its church sees it."""
+    return contract.Recipient(
+        id=row.id,
+        member_id=row.member_ids[0] if row.member_ids else None,
+        phone=keys.decrypt(row.phone_ciphertext, row.church_id, "phone"),
+        status=row.status,
+        segments=row.segments,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        sent_at=row.sent_at,
+        delivered_at=row.delivered_at,
+    )
+
+
+async def fetch_view(tx: Transaction, keys: Keys, recipient_id: UUID) -> contract.Recipient:
+    """One recipient as its church sees it.
+
+    Raises:
+        NotFound: the church has no such recipient.
+    """
+    row = await recipients.find(tx, recipient_id)
+    if row is None:
+        raise NotFound
+    return view(keys, row)
+
+
+def _changed(
+    church_id: UUID, message_id: UUID, was: RecipientStatus, became: RecipientStatus
+) -> list[RecipientsUpdated]:
+    if was == became:
+        return []
+    change = Change(church_id=church_id, source_id=message_id, kind="broadcast", was=was, became=became)
+    return [event for _, event in summarise([change])]
+
+
+def _audit(
+    identity: Identity, request_id: str, recipient_id: UUID, action: str, details: Mapping[str, str]
+) -> ActionRecorded:
+    return ActionRecorded(
+        action=f"recipient.{action}",
+        actor_kind=identity.principal_kind,
+        actor_id=identity.principal_id,
+        outcome="success",
+        occurred_at=clock.now(),
+        target_kind="recipient",
+        target_id=recipient_id,
+        address=identity.address,
+        request_id=request_id,
+        details=dict(details),
+    )

@@ -1,0 +1,77 @@
+"""What delivery does by the clock. Every loop may run in any number of replicas at once."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+import structlog
+
+from koinonia.bus import outbox
+from koinonia.db import Database
+from koinonia.errors import is_transient
+from koinonia.events.delivery import MarkerSent
+from koinonia.life import Life
+from koinonia_delivery.doubts import Doubts
+from koinonia_delivery.messages import sweep_cancelled
+from koinonia_delivery.provisioning import Provisioning
+from koinonia_delivery.receipts import Receipts
+from koinonia_delivery.store import claims, suppressions
+
+log = structlog.get_logger()
+
+MARKER_SECONDS = 2.0
+TOMBSTONE_DAYS = 90
+PARKED_BATCH = 100
+
+Loop = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def send_marker(database: Database) -> None:
+    """Send a marker through our own hold queue: when it comes back, all before it has been applied."""
+    async with database.across_churches() as tx:
+        await outbox.add(tx, MarkerSent(sent_at=await suppressions.database_time(tx)), church_id=None)
+
+
+async def watch_freshness(database: Database) -> None:
+    """Say so while nothing is claimed because our knowledge of opt-outs is too old."""
+    async with database.across_churches() as tx:
+        fresh = await claims.is_fresh(tx)
+    if not fresh:
+        log.warning("sending_waits_for_opt_outs", seconds=claims.FRESH_SECONDS)
+
+
+def loops(
+    database: Database, life: Life, provisioning: Provisioning, doubts: Doubts, receipts: Receipts
+) -> Mapping[str, Loop]:
+    """The loops of the service, by name."""
+
+    async def try_parked() -> None:
+        async with database.across_churches() as tx:
+            await receipts.try_parked(tx, PARKED_BATCH)
+
+    async def forget_tombstones() -> None:
+        async with database.across_churches() as tx:
+            await suppressions.forget_settled(tx, TOMBSTONE_DAYS)
+
+    return {
+        "markers": lambda: every(life, MARKER_SECONDS, "markers", lambda: send_marker(database)),
+        "freshness": lambda: every(life, 5.0, "freshness", lambda: watch_freshness(database)),
+        "numbers": lambda: every(life, 1.0, "numbers", provisioning.run_once),
+        "leases": lambda: every(life, 2.0, "leases", doubts.reap_leases),
+        "look-ups": lambda: every(life, 2.0, "look-ups", doubts.look_up),
+        "overdue": lambda: every(life, 60.0, "overdue", doubts.scan_overdue),
+        "parked receipts": lambda: every(life, 3.0, "parked receipts", try_parked),
+        "cancelled": lambda: every(life, 3.0, "cancelled", lambda: sweep_cancelled(database)),
+        "tombstones": lambda: every(life, 3600.0, "tombstones", forget_tombstones),
+    }
+
+
+async def every(life: Life, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Do it again and again until the process stops; a dependency that is away postpones it."""
+    while not life.stopping.is_set():
+        try:
+            await work()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("loop_postponed", loop=name, reason=type(error).__name__)
+        await life.pause(seconds)

@@ -1,0 +1,33 @@
+"""Who consents to texts, as messaging tells; read by each claim beside suppressions and holds."""
+
+from collections.abc import Sequence
+
+from koinonia.db import Transaction, statement
+from koinonia.events.messaging import MemberState
+
+_UPSERT = statement(
+    "consents.upsert",
+    """
+    INSERT INTO consents (member_id, church_id, version, phone_index, consents)
+    SELECT DISTINCT ON (change.member_id)
+        change.member_id, $1, change.version, change.phone_index, change.consents
+    FROM unnest($2::uuid[], $3::integer[], $4::bytea[], $5::boolean[])
+        AS change (member_id, version, phone_index, consents)
+    ORDER BY change.member_id, change.version DESC
+    ON CONFLICT (member_id) DO UPDATE
+    SET version = excluded.version, phone_index = excluded.phone_index, consents = excluded.consents
+    WHERE consents.version < excluded.version
+    """,
+)
+
+
+async def upsert(tx: Transaction, members: Sequence[MemberState]) -> None:
+    """Take over members; a newer version wins, whatever the order. A deleted one consents to nothing."""
+    await tx.execute(
+        _UPSERT,
+        tx.tenant,
+        [each.member_id for each in members],
+        [each.version for each in members],
+        [each.phone_index for each in members],
+        [each.opted_in and not each.deleted for each in members],
+    )

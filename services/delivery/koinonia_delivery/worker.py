@@ -1,0 +1,28 @@
+"""``python -m koinonia_delivery.worker``: the delivery worker, a process of its own, in any number."""
+
+import asyncio
+
+from koinonia.bus.listener import Listener
+from koinonia.carrier.telnyx import TelnyxCarrier
+from koinonia.service import Parts, ServiceDefinition, main
+from koinonia_delivery.calls import Caller, carrier_breaker
+from koinonia_delivery.sending import Sending
+from koinonia_delivery.settings import DeliverySettings
+from koinonia_delivery.store.recipients import WORK_CHANNEL
+
+
+def build(parts: Parts[DeliverySettings]) -> ServiceDefinition:
+    """A worker: it answers health checks only, and consumes nothing."""
+    settings, woken = parts.settings, asyncio.Event()
+    carrier = TelnyxCarrier(settings.telnyx_api_url, settings.telnyx_api_key, concurrency=settings.delivery_concurrency)
+    caller = Caller(carrier, parts.keys, settings, carrier_breaker())
+    sending = Sending(parts.database, caller, settings, parts.life, woken)
+    listener = Listener(parts.database, {WORK_CHANNEL: woken})
+    return ServiceDefinition(
+        loops={"send": sending.run, "listen for work": lambda: listener.run(parts.life.stopping)},
+        close=carrier.close,
+    )
+
+
+if __name__ == "__main__":
+    main("delivery", build, DeliverySettings, process="delivery-worker")
