@@ -1,0 +1,1 @@
+"""The rules of the inbox, without I/O."""
