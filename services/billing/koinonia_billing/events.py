@@ -1,0 +1,26 @@
+"""What billing reacts to."""
+
+from functools import partial
+
+from koinonia.bus import Subscription
+from koinonia.events.delivery import RecipientsUpdated
+from koinonia.events.gateway import ChurchChanged
+from koinonia.events.messaging import MessageAccepted, MessageCompleted, MessageDue
+from koinonia_billing import authorizations, subscriptions, usage
+from koinonia_billing.settings import BillingSettings
+
+
+def listing(settings: BillingSettings) -> list[Subscription]:
+    """Queues, and who handles their events."""
+    return [
+        Subscription("billing.churches", {ChurchChanged: partial(subscriptions.follow_church, settings=settings)}),
+        Subscription(
+            "billing.messages",
+            {
+                MessageAccepted: authorizations.expect,
+                MessageDue: authorizations.authorize,
+                MessageCompleted: authorizations.settle,
+            },
+        ),
+        Subscription("billing.usage", {RecipientsUpdated: usage.meter}, batch=200, linger_seconds=0.02),
+    ]

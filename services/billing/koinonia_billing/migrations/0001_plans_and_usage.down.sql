@@ -1,0 +1,2 @@
+DROP TABLE usage_ledger, reservations, subscriptions, plans;
+CALL pg_temp.drop_infrastructure();
