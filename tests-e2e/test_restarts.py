@@ -1,0 +1,93 @@
+"""Servers and workers killed in mid-broadcast: nobody is forgotten, nobody gets a text twice, the bill is right."""
+
+import asyncio
+
+import aio_pika
+import asyncpg
+import pytest
+
+from koinonia.api.messages import Message, MessageProgress
+from koinonia.bus.topology import QUEUES
+from koinonia.db.roles import SERVICES
+from koinonia.testing.fixtures import wait_until
+
+from .church import Church
+from .platform import Platform
+
+RECIPIENTS = 600
+SEGMENTS = RECIPIENTS
+LATENCIES = (0.5, 0.8, 1.1)
+
+
+@pytest.mark.parametrize("server", ["redis", "rabbitmq", "postgres"])
+async def test_a_server_killed_in_mid_broadcast_costs_nobody_a_text(church: Church, server: str) -> None:
+    sent = await begin(church, "While a server is killed.")
+    await church.platform.kill(server)
+    message = await church.client.messages.wait_until_completed(sent.id, timeout_seconds=90)
+    assert message.counts.delivered == RECIPIENTS
+    await church.agrees(sent.id)
+    await church.is_metered(SEGMENTS)
+    await wait_until(lambda: is_drained(church.platform), seconds=30, what="empty outboxes and queues")
+    assert await church.platform.dead_letters() == "no dead letters"
+
+
+async def test_a_worker_killed_in_mid_broadcast_leaves_nobody_in_doubt(church: Church) -> None:
+    """No receipt settles what the dead worker held: they come only after its leases have ended."""
+    replayed = (await church.platform.carrier.summary())["replayed"]
+    sent = await begin(church, "While a worker is killed.", receipts_after_seconds=6)
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch(church, sent))
+        await church.platform.kill("delivery-worker-1")
+    states = watching.result()
+    assert max(state.counts.unknown for state in states) > 0
+    assert (await church.platform.carrier.summary())["replayed"] > replayed
+    assert states[-1].status == "completed"
+    assert states[-1].counts.delivered == RECIPIENTS
+    await church.agrees(sent.id)
+    await church.is_metered(SEGMENTS)
+
+
+async def begin(church: Church, content: str, *, receipts_after_seconds: float | None = None) -> Message:
+    """Send a broadcast that takes some seconds; return in its midst."""
+    phones = [person.phone for person in await church.add(RECIPIENTS)]
+    for part, seconds in enumerate(LATENCIES):  # several, so that each worker has calls under way at any moment
+        await church.platform.carrier.order("latency", phones[part :: len(LATENCIES)], seconds=seconds)
+    if receipts_after_seconds is not None:
+        await church.platform.carrier.order("receipt_late", phones, seconds=receipts_after_seconds)
+    sent = await church.send(content)
+
+    async def is_under_way() -> bool:
+        message = await church.client.messages.get(sent.id)
+        assert message.completed_at is None
+        return message.counts.delivered + message.counts.sent >= 150
+
+    await wait_until(is_under_way, what="the first texts")
+    return sent
+
+
+async def watch(church: Church, message: Message) -> list[MessageProgress]:
+    """Every state until the last."""
+    return [state async for state in church.client.messages.events(message.id)]
+
+
+async def is_drained(platform: Platform) -> bool:
+    """Whether every event has gone out and been applied, and none waits for a fact."""
+    return not await waiting_events(platform) and not await queued_events(platform)
+
+
+async def waiting_events(platform: Platform) -> int:
+    """How many events wait in outboxes, or for a fact."""
+    tables = [f"{service}.{table}" for service in SERVICES for table in ("outbox", "parked")]
+    database = await asyncpg.connect(platform.process("postgres").url)
+    try:
+        return sum([await database.fetchval(f"SELECT count(*) FROM {table}") for table in tables])
+    finally:
+        await database.close()
+
+
+async def queued_events(platform: Platform) -> int:
+    """How many events wait in the broker."""
+    async with await aio_pika.connect(platform.process("rabbitmq").url) as connection:
+        channel = await connection.channel()
+        queues = [await channel.declare_queue(name, passive=True) for name in QUEUES]
+        return sum(queue.declaration_result.message_count or 0 for queue in queues)
