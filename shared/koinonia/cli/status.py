@@ -9,6 +9,7 @@ import aiohttp
 import click
 from rich.console import Console
 from rich.table import Table
+from yarl import URL
 
 from koinonia.cli.main import CommandFailed
 from koinonia.cli.options import state_directory
@@ -25,7 +26,7 @@ def command(state: Path) -> None:
     ready = asyncio.run(_ask_all(processes))
     table = Table("process", "pid", "state", "up for", "memory", "address", box=None, pad_edge=False)
     for name, process in processes.items():
-        table.add_row(name, str(process.pid or "-"), ready[name], *_figures(process.pid), process.url)
+        table.add_row(name, str(process.pid or "-"), ready[name], *_figures(process.pid), address(process.url))
     Console(soft_wrap=True).print(table)
     if not all(word in {"ready", "running"} for word in ready.values()):
         raise click.exceptions.Exit(1)
@@ -47,6 +48,11 @@ async def _ask(session: aiohttp.ClientSession, name: str, process: Process) -> s
             return "ready" if answer.status == 200 else "not ready"
     except (aiohttp.ClientError, OSError, TimeoutError):
         return "silent"
+
+
+def address(url: str) -> str:
+    """The URL without its credentials and its path."""
+    return str(URL(url).with_user(None).with_path("/")).rstrip("/")
 
 
 def _figures(pid: int | None) -> tuple[str, str]:

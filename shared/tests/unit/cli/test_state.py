@@ -10,6 +10,7 @@ from koinonia.cli import development_keys
 from koinonia.cli.logs import stamped, time_of
 from koinonia.cli.main import CommandFailed
 from koinonia.cli.state import Process, StateDirectory
+from koinonia.cli.status import address
 from koinonia.security.keys import Keys
 from koinonia.servers.child import spawn
 
@@ -91,3 +92,8 @@ def test_a_trace_stays_below_the_line_that_it_belongs_to() -> None:
         "2026-11-21 01:00:00Z",
         "2026-11-21 02:00:00Z",
     ]
+
+
+def test_a_table_of_processes_shows_no_credentials() -> None:
+    assert address("amqp://guest:guest@127.0.0.1:5672/") == "amqp://127.0.0.1:5672"
+    assert address("http://127.0.0.1:8080") == "http://127.0.0.1:8080"
