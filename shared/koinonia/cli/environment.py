@@ -9,7 +9,7 @@ from yarl import URL
 
 from koinonia import settings
 from koinonia.db.roles import SERVICES
-from koinonia.settings import Count
+from koinonia.settings import AmqpUrl, Count, DatabaseUrl, RedisUrl
 
 # What only an administrator may know, or what is each process's own.
 _NOT_HANDED_ON = {
@@ -29,11 +29,11 @@ class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of ``up``, ``migrate``, ``doctor``…: an administrator's. A service reads its own."""
 
     servers: Literal["auto", "native", "docker"] = "auto"
-    database_url: str | None = None
-    database_direct_url: str | None = None
-    amqp_url: str | None = None
+    database_url: DatabaseUrl | None = None
+    database_direct_url: DatabaseUrl | None = None
+    amqp_url: AmqpUrl | None = None
     amqp_management_url: str | None = None
-    redis_url: str | None = None
+    redis_url: RedisUrl | None = None
     environment: Literal["development", "production"] = "development"
     public_url: str | None = None
     database_pool_size: Count = 10

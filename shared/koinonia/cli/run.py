@@ -14,16 +14,16 @@ from koinonia.cli import prepare
 from koinonia.cli.main import CommandFailed
 from koinonia.cli.platform import KINDS, LISTENERS, module_of
 from koinonia.cli.processes import python_module
-from koinonia.settings import Count
+from koinonia.settings import Count, DatabaseUrl
 
 
 class _Pool(msgspec.Struct, frozen=True):
-    database_url: str
+    database_url: DatabaseUrl
     database_pool_size: Count = 10
 
 
 @click.command("run")
-@click.argument("service", type=click.Choice(sorted(KINDS)))
+@click.argument("service", type=click.Choice(sorted(KINDS)), metavar="SERVICE")
 def command(service: str) -> None:
     """Run one SERVICE in the foreground. It takes its own settings: its own role's and broker user's URLs."""
     module = module_of(service)

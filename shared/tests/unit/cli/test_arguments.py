@@ -64,7 +64,14 @@ def test_a_bad_line_is_answered_by_one_line(line: str, said: str, capsys: pytest
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("KOINONIA_SERVERS", "podman"), ("KOINONIA_ENVIRONMENT", "moon"), ("KOINONIA_DATABASE_POOL_SIZE", "many")],
+    [
+        ("KOINONIA_SERVERS", "podman"),
+        ("KOINONIA_ENVIRONMENT", "moon"),
+        ("KOINONIA_DATABASE_POOL_SIZE", "many"),
+        ("KOINONIA_DATABASE_URL", "foo"),
+        ("KOINONIA_AMQP_URL", "redis://127.0.0.1"),
+        ("KOINONIA_REDIS_URL", "127.0.0.1:6379"),
+    ],
 )
 def test_a_bad_setting_is_named(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -74,6 +81,14 @@ def test_a_bad_setting_is_named(
     error = capsys.readouterr().err
     assert error.startswith(f"koinonia: {name}: ")
     assert error.count("\n") == 1
+
+
+def test_an_address_of_another_kind_of_server_is_named_before_a_service_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KOINONIA_DATABASE_URL", "foo")
+    assert run(["run", "billing"]) == 2
+    assert capsys.readouterr().err.startswith("koinonia: KOINONIA_DATABASE_URL: ")
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts(
