@@ -7,7 +7,6 @@ whoever supervises it starts it again, which is the one repair that always fits.
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -122,10 +121,12 @@ async def _run(main: Callable[[Life], Awaitable[None]]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, life.stop, signal.Signals(number).name)
-    with suppress(asyncio.CancelledError):
-        try:
-            await main(life)
-        except Exception:
-            log.exception("process_failed")
-            return 1
+    try:
+        await main(life)
+    except asyncio.CancelledError:
+        log.exception("process_cancelled")  # nobody here does that: a library has, and the process is not whole
+        return 1
+    except Exception:
+        log.exception("process_failed")
+        return 1
     return 1 if life.failed else 0

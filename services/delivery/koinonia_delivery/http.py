@@ -49,7 +49,6 @@ class Handlers:
             recipient_id,
             call.body.action,
             identity=call.identity,
-            request_id=call.request_id,
         )
         call.made(recipient_id)
         return await recipients.fetch_view(tx, self._keys, recipient_id)

@@ -1,16 +1,15 @@
 """Each recipient's copy, as a church sees it, and what a person decides where the outcome is not known."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from koinonia import api, clock
+from koinonia import api
 from koinonia.api import messages as contract
+from koinonia.audit import acted
 from koinonia.bus import outbox
 from koinonia.db import Transaction
 from koinonia.errors import Conflict, NotFound
-from koinonia.events.audit import ActionRecorded
 from koinonia.events.common import RecipientStatus
 from koinonia.events.delivery import RecipientsUpdated
 from koinonia.paging import last_id, page_of
@@ -56,7 +55,6 @@ async def resolve(
     action: Literal["resend", "close"],
     *,
     identity: Identity,
-    request_id: str,
 ) -> None:
     """Send an unknown or unconfirmed copy once more, or close it as unconfirmed.
 
@@ -74,7 +72,8 @@ async def resolve(
     became: RecipientStatus = "queued" if action == "resend" else "unconfirmed"
     await (resolving.resend if action == "resend" else resolving.close)(tx, recipient_id)
     events = _changed(tx.tenant, message_id, locked.status, became)
-    await outbox.add(tx, *events, _audit(identity, request_id, recipient_id, action, {"message_id": str(message_id)}))
+    audit = acted(identity, f"recipient.{action}", "recipient", recipient_id, message_id=str(message_id))
+    await outbox.add(tx, *events, audit)
 
 
 def view(keys: Keys, row: Recipient) -> contract.Recipient:
@@ -111,20 +110,3 @@ def _changed(
         return []
     change = Change(church_id=church_id, source_id=message_id, kind="broadcast", was=was, became=became)
     return [event for _, event in summarise([change])]
-
-
-def _audit(
-    identity: Identity, request_id: str, recipient_id: UUID, action: str, details: Mapping[str, str]
-) -> ActionRecorded:
-    return ActionRecorded(
-        action=f"recipient.{action}",
-        actor_kind=identity.principal_kind,
-        actor_id=identity.principal_id,
-        outcome="success",
-        occurred_at=clock.now(),
-        target_kind="recipient",
-        target_id=recipient_id,
-        address=identity.address,
-        request_id=request_id,
-        details=dict(details),
-    )

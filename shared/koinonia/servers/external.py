@@ -1,6 +1,7 @@
 """Servers that run already and that a setting names."""
 
 import asyncio
+from abc import ABC, abstractmethod
 
 import aio_pika
 import asyncpg
@@ -17,7 +18,7 @@ class NotPrivateError(RuntimeError):
     """A running server that somebody else owns is never killed."""
 
 
-class _External:
+class _External(ABC):
     """A server of somebody else's: reached, never stopped."""
 
     name: str
@@ -44,14 +45,15 @@ class _External:
         """Never ends: its process is not ours to watch."""
         await asyncio.Event().wait()
 
-    async def stop(self) -> None:
+    async def stop(self) -> None:  # noqa: B027 - that is all there is to do, for each of them
         """Leave it running."""
 
     async def kill(self) -> None:
         raise NotPrivateError(f"{self.name} is not ours")
 
+    @abstractmethod
     async def _connect(self) -> None:
-        raise NotImplementedError
+        """Be answered by the server, or raise."""
 
 
 class ExternalPostgres(_External):

@@ -37,6 +37,8 @@ async def main(process):
         process.spawn("cancelled", be_cancelled())
     if sys.argv[1] == "once":
         process.spawn("once", leave(), once=True)
+    if sys.argv[1] == "main cancelled":
+        await be_cancelled()
     process.ready()
     print(process.not_ready, flush=True)
     await process.stopping.wait()
@@ -86,3 +88,10 @@ async def test_what_is_to_run_once_may_end() -> None:
     process.send_signal(signal.SIGTERM)
     await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 0
+
+
+async def test_a_process_whose_main_work_is_cancelled_has_failed() -> None:
+    process = await start("main cancelled")
+    _, err = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert b"process_cancelled" in err
