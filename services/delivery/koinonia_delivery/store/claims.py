@@ -419,13 +419,23 @@ async def put_aside(
     ]
 
 
+# Who has one locked is settling it, most often this very worker: to wait for that, with others locked, is a deadlock.
 _RENEW = statement(
     "work.renew",
     """
+    WITH task AS MATERIALIZED (
+        SELECT work.recipient_id
+        FROM work
+        JOIN unnest($1::uuid[], $2::int[]) AS held (id, attempt)
+            ON held.id = work.recipient_id AND held.attempt = work.attempt
+        WHERE work.state = 'sending'
+        ORDER BY work.recipient_id
+        FOR UPDATE OF work SKIP LOCKED
+    )
     UPDATE work
     SET leased_until = clock_timestamp() + make_interval(secs => $3)
-    FROM unnest($1::uuid[], $2::int[]) AS held (id, attempt)
-    WHERE work.recipient_id = held.id AND work.attempt = held.attempt AND work.state = 'sending'
+    FROM task
+    WHERE work.recipient_id = task.recipient_id
     """,
 )
 

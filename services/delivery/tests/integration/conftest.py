@@ -1,6 +1,8 @@
 """Delivery's tables, events and calls as its tests act on them: handlers run as their consumer runs them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -18,6 +20,7 @@ from koinonia.events.delivery import RecipientsUpdated
 from koinonia.events.messaging import RecipientsResolved, ResolvedRecipient
 from koinonia.ids import derived_id, new_id
 from koinonia.security.keys import Keys
+from koinonia.testing.fixtures import wait_until
 from koinonia.testing.services import KEY_SETTINGS
 from koinonia_delivery.calls import attempt_of
 from koinonia_delivery.claims import Claim, claim
@@ -49,6 +52,16 @@ BE_DUE = statement(
     """
     UPDATE work
     SET due_at = clock_timestamp() - interval '1 second', leased_until = leased_until - interval '1 hour'
+    """,
+)
+LOCK_ROWS = statement("test.lock_rows", "SELECT FROM recipients WHERE source_id = $1 FOR UPDATE")
+WAITING = statement(
+    "test.waiting",
+    """
+    SELECT count(DISTINCT waiting.pid)
+    FROM pg_locks AS waiting
+    JOIN pg_locks AS here ON here.pid = waiting.pid
+    WHERE NOT waiting.granted AND here.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     """,
 )
 CLOCK = statement("test.clock", "SELECT next_free_at FROM numbers WHERE id = $1")
@@ -147,6 +160,29 @@ class World:
             resend=self.settings.telnyx_idempotency,
         )
 
+    @asynccontextmanager
+    async def claim_under_way(self, message_id: UUID) -> AsyncIterator["asyncio.Task[Claim]"]:
+        """A claim that knows who may not be texted, and cannot come to its end before the block does."""
+        async with self.database.across_churches() as tx:
+            await tx.fetch(LOCK_ROWS, message_id)
+            claiming = asyncio.create_task(self.claim())
+            await self.until_waiting(claiming, 1, "the claim wrote over a row that is locked")
+            yield claiming
+
+    async def until_waiting(self, task: "asyncio.Task[Any]", waiting: int, otherwise: str) -> None:
+        """Wait until so many transactions of this database wait for locks; that of ``task`` must be one of them.
+
+        Raises:
+            AssertionError: with ``otherwise``, when the task has ended instead.
+        """
+        async with self.database.across_churches() as tx:
+
+            async def is_waiting() -> bool:
+                return task.done() or await tx.fetch_value(WAITING) == waiting
+
+            await wait_until(is_waiting, what=f"{waiting} transactions that wait for locks")
+        assert not task.done(), otherwise
+
     async def claim_one(self) -> Claimed:
         """Claim the one recipient that waits."""
         (call,) = (await self.claim()).calls
@@ -194,9 +230,9 @@ class World:
         async with self.database.across_churches() as tx:
             await tx.execute(BE_DUE)
 
-    async def next_free_at(self) -> datetime:
+    async def next_free_at(self, number_id: UUID | None = None) -> datetime:
         async with self.database.tenant(self.church_id) as tx:
-            found: datetime = await tx.fetch_value(CLOCK, self.number_id)
+            found: datetime = await tx.fetch_value(CLOCK, number_id or self.number_id)
             return found
 
     async def suppress(self, number: int = 0, *, suppressed: bool = True, at: datetime | None = None) -> None:

@@ -14,8 +14,6 @@ from koinonia.ids import new_id
 from koinonia_delivery import consents
 from koinonia_delivery.calls import attempt_of
 from koinonia_delivery.domain import outcomes
-from koinonia_delivery.domain.choosing import HORIZON_SECONDS
-from koinonia_delivery.store import claims as store
 from koinonia_delivery.store import resolving
 
 ANNA, BERT = UUID(int=1), UUID(int=2)
@@ -110,17 +108,20 @@ async def test_a_reply_to_who_withdrew_is_sent(world: World) -> None:
 
 
 async def test_a_withdrawal_waits_for_the_claim_under_way_and_the_next_claim_for_it(world: World) -> None:
-    await world.store()
-    async with world.database.across_churches() as tx:
-        clocks = await store.lock_clocks(tx, 10, HORIZON_SECONDS)
-        await store.share_churches(tx, [world.church_id])
+    async with world.claim_under_way(await world.store()) as claiming:
         withdrawing = asyncio.create_task(tell(world, member(world, ANNA, opted_in=False)))
-        done, _ = await asyncio.wait([withdrawing], timeout=0.3)
-        assert not done, "the withdrawal was stored beside a claim that cannot see it"
-        _, candidates = await store.pick(tx, list(clocks), 10, resend=True)
-        assert [each.obstacle for each in candidates] == [None]
+        await world.until_waiting(withdrawing, 2, "the withdrawal was stored beside a claim that cannot see it")
+    assert len((await claiming).calls) == 1
     await withdrawing
-    assert not (await world.claim()).calls
+
+    message_id = await world.store(2)
+    bert = MembersChanged(members=(member(world, BERT, number=1, opted_in=False),), source="admin")
+    async with world.database.tenant(world.church_id) as tx:
+        await consents.follow(tx, world.envelope(bert))
+        claiming = asyncio.create_task(world.claim())
+        await world.until_waiting(claiming, 1, "the claim did not wait for the withdrawal that is being stored")
+    assert not (await claiming).calls
+    assert await world.statuses(message_id) == ["suppressed", "suppressed"]
 
 
 async def test_an_unknown_one_is_not_sent_again_to_who_withdrew_since(world: World) -> None:
