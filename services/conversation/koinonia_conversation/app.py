@@ -2,10 +2,10 @@
 
 from koinonia.service import Parts, ServiceDefinition
 from koinonia.settings import ServiceSettings
-from koinonia_conversation.events import SUBSCRIPTIONS
+from koinonia_conversation.events import subscriptions
 from koinonia_conversation.http import Routes
 
 
 def build(parts: Parts[ServiceSettings]) -> ServiceDefinition:
     """The service: five routes, three queues."""
-    return ServiceDefinition(handlers=Routes(parts.keys).handlers(), subscriptions=SUBSCRIPTIONS)
+    return ServiceDefinition(handlers=Routes(parts.keys).handlers(), subscriptions=subscriptions(parts.keys))

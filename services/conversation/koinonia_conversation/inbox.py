@@ -10,7 +10,7 @@ from uuid import UUID
 
 from koinonia import clock
 from koinonia.audit import acted
-from koinonia.bus import outbox
+from koinonia.bus import Unreadable, outbox
 from koinonia.db import Transaction
 from koinonia.errors import Conflict, NotFound, ValidationFailed
 from koinonia.events import Envelope
@@ -20,6 +20,7 @@ from koinonia.events.conversation import ReplyRequested
 from koinonia.events.delivery import NumberChanged, RecipientsUpdated
 from koinonia.events.messaging import MembersChanged
 from koinonia.ids import derived_id, new_id
+from koinonia.security import CiphertextInvalid, Keys
 from koinonia.security.identity import Identity
 from koinonia.sms import MOST_SEGMENTS, segments
 from koinonia.sms.keywords import judge
@@ -27,9 +28,17 @@ from koinonia_conversation.domain.reply_status import RANKS, furthest
 from koinonia_conversation.store import contacts, conversations, messages
 
 
-async def receive(tx: Transaction, received: Envelope[MessageReceived]) -> None:
-    """Put an inbound text into its conversation, once; three statements."""
+async def receive(tx: Transaction, received: Envelope[MessageReceived], keys: Keys) -> None:
+    """Put an inbound text into its conversation, once; three statements.
+
+    Raises:
+        Unreadable: its sender does not open for this church, so that nobody could be shown the conversation.
+    """
     text = received.data
+    try:
+        keys.decrypt(text.phone_ciphertext, tx.tenant, "phone")
+    except CiphertextInvalid as error:
+        raise Unreadable("the sender does not open for this church") from error
     message_id = derived_id(text.occurred_at, received.id.bytes)
     needs_somebody = judge(text.text) is None
     conversation_id = await conversations.ensure(

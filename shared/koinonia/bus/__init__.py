@@ -4,7 +4,7 @@
 """
 
 from koinonia.bus.bus import Bus
-from koinonia.bus.errors import BrokerUnavailable, FactMissing, NotConfirmed, Unroutable
+from koinonia.bus.errors import BrokerUnavailable, FactMissing, NotConfirmed, Unreadable, Unroutable
 from koinonia.bus.publisher import Outgoing, Publisher
 from koinonia.bus.subscription import Subscription
 
@@ -16,5 +16,6 @@ __all__ = [
     "Outgoing",
     "Publisher",
     "Subscription",
+    "Unreadable",
     "Unroutable",
 ]

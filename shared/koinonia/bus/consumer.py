@@ -12,6 +12,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
@@ -25,7 +26,7 @@ from koinonia.bus.subscription import Subscription
 from koinonia.bus.waiting import backoff_seconds, first
 from koinonia.db import Database, statement
 from koinonia.errors import DependencyUnavailable, is_transient
-from koinonia.events import decode
+from koinonia.events import Envelope, decode
 
 log = structlog.get_logger()
 
@@ -127,7 +128,7 @@ class Consumer:
         """Apply all in one transaction; False: one of them is not fit for it, or the session is over."""
         for tries in range(1, TRANSIENT_TRIES + 1):
             try:
-                await self.applier.apply([decode(delivery.body) for delivery in deliveries])
+                await self.applier.apply([self._read(delivery) for delivery in deliveries])
             except Exception as error:
                 if not is_transient(error):
                     log.warning("batch_failed", queue=self.queue, events=len(deliveries), reason=type(error).__name__)
@@ -172,11 +173,25 @@ class Consumer:
             await failures.retry_or_bury(self._publisher, self.queue, delivery, error)
 
     async def _apply_or_park(self, delivery: Delivery) -> None:
-        envelope = decode(delivery.body)
+        envelope = self._read(delivery)
         try:
             await self.applier.apply([envelope])
         except FactMissing as missing:
             await parking.park(self._database, self.queue, envelope, delivery.body, missing)
+
+    def _read(self, delivery: Delivery) -> Envelope[Any]:
+        """The event of a delivery.
+
+        A broker user is held to the keys that it publishes under, so the key must be what the body says it is; what
+        comes back from a delay, or is replayed, comes under the queue's own name.
+
+        Raises:
+            Unreadable: it is none of ours, or another type than its key.
+        """
+        envelope = decode(delivery.body)
+        if delivery.routing_key not in (envelope.type, self.queue):
+            raise Unreadable(f"{envelope.type} came under the key of another type")
+        return envelope
 
     async def _hold(self, session: Session, error: BaseException, tries: int) -> None:
         """Wait until the database answers again, or the session is over."""

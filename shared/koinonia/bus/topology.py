@@ -4,7 +4,19 @@ A queue is named ``<service>.<purpose>`` and belongs to that service. Every even
 least once; one that nobody publishes yet has only its schema.
 """
 
-from koinonia.events import Event, audit, billing, carrier, compliance, conversation, delivery, gateway, messaging
+from koinonia.events import (
+    ALL,
+    Event,
+    audit,
+    billing,
+    carrier,
+    compliance,
+    conversation,
+    delivery,
+    gateway,
+    messaging,
+    publisher_of,
+)
 
 EXCHANGE = "koinonia.events"
 
@@ -48,3 +60,13 @@ QUEUES: dict[str, tuple[type[Event], ...]] = {
 def service_of(queue: str) -> str:
     """The service that a queue belongs to."""
     return queue.partition(".")[0]
+
+
+def queues_of(service: str) -> tuple[str, ...]:
+    """The queues that a service takes from."""
+    return tuple(queue for queue in QUEUES if service_of(queue) == service)
+
+
+def types_of(service: str) -> tuple[str, ...]:
+    """The event types that a service may publish: its own, and what it did, for the audit log."""
+    return tuple(each.TYPE for each in ALL if each is audit.ActionRecorded or publisher_of(each) == service)

@@ -1,12 +1,16 @@
-"""A broker user per service, held to its own queues and to the events that it publishes."""
+"""A broker user per service, held to its own queues and to the events that it publishes, by name."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 from yarl import URL
 
 from koinonia.bus.declare import DEAD_EXCHANGE, DELAY_SECONDS, delay_exchange
-from koinonia.bus.topology import EXCHANGE
+from koinonia.bus.topology import EXCHANGE, queues_of, types_of
 from koinonia.servers.broker_admin import BrokerAdmin
+
+GIVEN_BACK = (DEAD_EXCHANGE, *(delay_exchange(seconds) for seconds in DELAY_SECONDS))
+"""Exchanges for events that failed; a routing key there is the name of the queue they came from."""
 
 
 def user_of(service: str) -> str:
@@ -19,13 +23,12 @@ async def ensure(amqp_url: str, management_url: str, passwords: Mapping[str, str
     vhost = vhost_of(amqp_url)
     async with BrokerAdmin(management_url) as admin:
         for service, password in passwords.items():
-            user = user_of(service)
+            user, queues = user_of(service), _any_of(queues_of(service))
             await admin.put_user(user, password)
-            exchanges = "|".join(name.replace(".", r"\.") for name in _exchanges())
-            await admin.permit(user, vhost, configure="^$", write=f"^({exchanges})$", read=rf"^{service}\.")
-            await admin.permit_topic(user, vhost, exchange=EXCHANGE, write=_published(service))
-            for exchange in _exchanges()[1:]:  # what it gives back, under the name of a queue of its own
-                await admin.permit_topic(user, vhost, exchange=exchange, write=rf"^{service}\.")
+            await admin.permit(user, vhost, configure="^$", write=_any_of((EXCHANGE, *GIVEN_BACK)), read=queues)
+            await admin.permit_topic(user, vhost, exchange=EXCHANGE, write=_any_of(types_of(service)))
+            for exchange in GIVEN_BACK:
+                await admin.permit_topic(user, vhost, exchange=exchange, write=queues)
 
 
 def vhost_of(amqp_url: str) -> str:
@@ -33,11 +36,6 @@ def vhost_of(amqp_url: str) -> str:
     return URL(amqp_url).path.removeprefix("/") or "/"
 
 
-def _exchanges() -> list[str]:
-    return [EXCHANGE, DEAD_EXCHANGE, *(delay_exchange(seconds) for seconds in DELAY_SECONDS)]
-
-
-def _published(service: str) -> str:
-    """The event types of a service: its own, what it did for the audit, and, for the gateway, the carrier's word."""
-    sources = [service, "audit", *(["carrier"] if service == "gateway" else [])]
-    return rf"^({'|'.join(sources)})\."
+def _any_of(names: Iterable[str]) -> str:
+    """The pattern for these names and no others."""
+    return rf"\A({'|'.join(map(re.escape, names))})\z"

@@ -2,7 +2,8 @@
 
 ``koinonia_<service>_owner`` owns the schema and cannot log in; ``koinonia_<service>`` is what the service logs in as;
 ``koinonia_<service>_across`` is what it becomes, for one transaction, in named work across churches. The login role
-does not inherit from it (NOINHERIT), or its policies would always hold. None may bypass row-level security.
+does not inherit from it (NOINHERIT), or its policies would always hold. None may bypass row-level security, and none
+has a right outside its schema: what Postgres gives to everybody in a database is taken back.
 """
 
 import asyncpg
@@ -43,6 +44,13 @@ BEGIN
     END IF;
     IF NOT pg_has_role(current_user, 'koinonia_{service}_owner', 'MEMBER') THEN
         EXECUTE format('GRANT koinonia_{service}_owner TO %I', current_user);
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('koinonia.rights', 0));
+    IF has_database_privilege('public', current_database(), 'CREATE, TEMPORARY') THEN
+        EXECUTE format('REVOKE CREATE, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+    IF has_schema_privilege('public', to_regnamespace('public'), 'CREATE, USAGE') THEN
+        REVOKE ALL ON SCHEMA public FROM PUBLIC;
     END IF;
 END
 $$;

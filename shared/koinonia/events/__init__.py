@@ -14,6 +14,7 @@ from koinonia.events.envelope import (
     Unreadable,
     decode,
     encode,
+    publisher_of,
     register,
     schema_name,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Unreadable",
     "decode",
     "encode",
+    "publisher_of",
     "register",
     "schema_name",
 ]

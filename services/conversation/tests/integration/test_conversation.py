@@ -7,10 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from koinonia import clock
 from koinonia.api import conversations as api
+from koinonia.bus import dead_letters
+from koinonia.bus.link import Link
 from koinonia.db import Database, statement
 from koinonia.db.statistics import StatementLog
 from koinonia.events import Envelope
@@ -142,16 +145,36 @@ async def test_a_text_that_comes_twice_is_threaded_once(church: Inbox) -> None:
 async def test_a_repeat_beyond_the_inbox_is_still_one_text(church: Inbox) -> None:
     sent = await church.receive("soup")
     async with church.service.parts.database.tenant(church.church_id) as tx:
-        await inbox.receive(tx, sent)
+        await inbox.receive(tx, sent, church.keys)
     assert await church.has_messages(1)
     assert (await church.first())["unreadCount"] == 1
+
+
+async def test_a_text_whose_sender_does_not_open_for_the_church_is_dead_at_once_and_harms_no_list(
+    church: Inbox, vhost: str
+) -> None:
+    elsewhere = church.keys.encrypt(PHONE, new_id(), "phone")
+    await church.bus.publish(
+        msgspec.structs.replace(church.text("Moved"), phone_ciphertext=elsewhere), church.church_id
+    )
+    link = Link(vhost, "test")
+
+    async def is_dead() -> bool:
+        return (await dead_letters.count(link))["conversation.inbound"] == 1
+
+    await wait_until(is_dead, what="the dead letter")
+    (letter,) = await dead_letters.show(link, "conversation.inbound")
+    assert letter.attempts == 1
+    await link.close()
+    await church.receive("Hello")
+    assert (await church.first())["lastMessage"]["content"] == "Hello"
 
 
 async def test_threading_killed_before_its_commit_leaves_nothing(church: Inbox) -> None:
     event = Envelope(id=new_id(), time=clock.now(), data=church.text("soup"), church_id=church.church_id)
     with pytest.raises(InterruptedError):
         async with church.service.parts.database.tenant(church.church_id) as tx:
-            await inbox.receive(tx, event)
+            await inbox.receive(tx, event, church.keys)
             raise InterruptedError
     assert (await church.list())["data"] == []
 
@@ -160,7 +183,7 @@ async def test_two_replicas_thread_a_new_number_into_one_conversation(church: In
     async def receive(content: str) -> None:
         event = Envelope(id=new_id(), time=clock.now(), data=church.text(content), church_id=church.church_id)
         async with church.service.parts.database.tenant(church.church_id) as tx:
-            await inbox.receive(tx, event)
+            await inbox.receive(tx, event, church.keys)
 
     await asyncio.gather(*(receive(f"text {each}") for each in range(10)))
     assert len((await church.list())["data"]) == 1
@@ -338,7 +361,7 @@ async def test_the_statement_budgets(
     counted["reply"] = _own(log) - 1
     with count_statements() as log:
         async with church.service.parts.database.tenant(church.church_id) as tx:
-            await inbox.receive(tx, event)
+            await inbox.receive(tx, event, church.keys)
     counted["receive"] = _own(log)
     assert counted == budgets
 

@@ -1,6 +1,7 @@
 """A consumer on real servers: applied once, whatever happens on the way."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -182,6 +183,26 @@ async def test_an_unreadable_event_is_dead_at_once(world: World) -> None:
     letters = await dead_letters.show(world.link, QUEUE)
     assert {letter.attempts for letter in letters} == {1}
     assert sorted(letter.reason[:24] for letter in letters) == ["Unreadable: gateway.chur", "Unreadable: not a valid "]
+
+
+async def test_an_event_under_the_key_of_another_type_is_dead_at_once_and_others_flow(world: World) -> None:
+    async def apply_each(tx: Transaction, batch: Sequence[Envelope[Any]]) -> None:
+        for received in batch:
+            await apply(tx, received)
+
+    world.run(world.consumer(apply_each, batch=10, linger_seconds=0.3).run)
+    body = encode(world.event("forged"))
+    under_another_key = Outgoing(routing_key="gateway.admin.changed", body=body)
+    # The broker holds a user to the routing key alone: older ones let it name further keys in this header.
+    by_a_copy = Outgoing(routing_key="gateway.backlog.reported", body=body, headers={"CC": ["gateway.church.changed"]})
+    await world.publisher.publish([under_another_key, Outgoing.event(world.event("true")), by_a_copy])
+    await wait_until(lambda: _equals(world.effects, ["true"]))
+    await wait_until(lambda: _has_letters(world, 2))
+    letters = await dead_letters.show(world.link, QUEUE)
+    assert {letter.attempts for letter in letters} == {1}
+    reason = "Unreadable: gateway.church.changed came under the key of another type"
+    assert {letter.reason for letter in letters} == {reason}
+    assert await world.effects() == ["true"]
 
 
 async def test_an_event_that_this_replica_does_not_know_waits_for_one_that_does(world: World) -> None:

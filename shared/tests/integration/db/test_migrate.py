@@ -1,4 +1,4 @@
-"""Migrations of every service, and what the catalogue must say afterwards."""
+"""Migrations of every service, up, down and at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -116,53 +116,6 @@ async def test_a_migration_that_fails_leaves_nothing(
 def test_an_unknown_service_is_refused() -> None:
     with pytest.raises(MigrationError, match="no service is called 'os'"):
         runner.load("os")
-
-
-async def test_every_tenant_table_and_partition_forces_row_level_security(
-    admin_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
-    await runner.migrate(admin_url)
-    tables = await connection.fetch(
-        """
-        SELECT class.oid::regclass::text AS name, relrowsecurity AND relforcerowsecurity AS forced, relispartition
-        FROM pg_class AS class
-        JOIN pg_attribute ON attrelid = class.oid AND attname = 'church_id' AND NOT attisdropped
-        WHERE relkind IN ('r', 'p') AND relnamespace = ANY ($1::regnamespace[])
-        """,
-        list(SERVICES),
-    )
-    assert len(tables) > 20
-    assert [row["name"] for row in tables if not row["forced"]] == []
-    assert any(row["relispartition"] for row in tables)
-
-
-async def test_no_role_of_ours_may_bypass_or_reach_another_schema(
-    admin_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
-    await runner.migrate(admin_url)
-    roles = await connection.fetch(
-        "SELECT rolname, rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb AS mighty FROM pg_roles"
-        " WHERE rolname LIKE 'koinonia\\_%'"
-    )
-    assert len(roles) == 3 * len(SERVICES)
-    assert [row["rolname"] for row in roles if row["mighty"]] == []
-    foreign = await connection.fetch(
-        """
-        SELECT role.rolname, schema
-        FROM pg_roles AS role, unnest($1::text[]) AS schema
-        WHERE role.rolname LIKE 'koinonia\\_%' AND has_schema_privilege(role.rolname, schema, 'USAGE')
-            AND role.rolname NOT IN (
-                'koinonia_' || schema, 'koinonia_' || schema || '_across', 'koinonia_' || schema || '_owner'
-            )
-        """,
-        list(SERVICES),
-    )
-    assert foreign == []
-    definers = await connection.fetch(
-        "SELECT oid::regprocedure FROM pg_proc WHERE prosecdef AND pronamespace = ANY ($1::regnamespace[])",
-        list(SERVICES),
-    )
-    assert definers == []
 
 
 async def test_partitions_are_made_ahead_once(admin_url: str) -> None:
