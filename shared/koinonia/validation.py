@@ -44,7 +44,7 @@ def convert(value: Any, kind: Any, *, strict: bool = True) -> Any:
     try:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
-        details = list(_field_errors(value, kind, strict=strict)) or [_field_error(str(error), "")]
+        details = list(_field_errors(value, kind, strict=strict)) or [field_error(str(error))]
         raise ValidationFailed(details=details[:MAX_REPORTED]) from None
 
 
@@ -83,13 +83,13 @@ def _field_errors(value: Any, kind: Any, *, strict: bool) -> Iterator[FieldError
             try:
                 msgspec.convert(value[name], field.type, strict=strict)
             except msgspec.ValidationError as error:
-                yield _field_error(str(error), name)
+                yield field_error(str(error), name)
         elif field.required:
             yield FieldError(name, "Required")
 
 
-def _field_error(text: str, prefix: str) -> FieldError:
-    """Turn "Expected `int`, got `str` - at `$.a[0]`" into its path and message."""
+def field_error(text: str, prefix: str = "") -> FieldError:
+    """Turn msgspec's "Expected `int`, got `str` - at `$.a[0]`" into its path and message."""
     with_path = _WITH_PATH.match(text)
     message = with_path["message"] if with_path else text
     path = prefix + (with_path["path"].removeprefix("$") if with_path else "")

@@ -16,11 +16,13 @@ from yarl import URL
 from koinonia import telemetry
 from koinonia.api import ENDPOINTS, Endpoint
 from koinonia.api.endpoint import MEBIBYTE
-from koinonia.errors import DependencyUnavailable, KoinoniaError, PayloadTooLarge
+from koinonia.errors import DependencyUnavailable, KoinoniaError
 from koinonia.security.identity import HEADER, Identity, sign_identity
 from koinonia.security.keys import Keys
-from koinonia.web import REQUEST_ID, Raw, read_body
+from koinonia.web import REQUEST_ID, Raw, body_pieces, read_body
+from koinonia.web.server import IDLE_SECONDS
 from koinonia_gateway.domain.origins import SAFE_METHODS
+from koinonia_gateway.replicas import Replicas
 
 log = structlog.get_logger()
 
@@ -54,23 +56,28 @@ class Owner:
 
     def __init__(self, name: str, urls: tuple[str, ...]) -> None:
         self.name = name
-        self.urls = urls
-        self._next = 0
-        self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=200, keepalive_timeout=15),  # less than the servers' 30
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            raise_for_status=False,
-            timeout=aiohttp.ClientTimeout(total=DEADLINE_SECONDS, sock_connect=1.0),
-            skip_auto_headers=("User-Agent", "Content-Type", "Accept-Encoding", "Accept"),
-        )
-        # aiohttp would repeat a DELETE by itself on a connection that closes under it.
-        self.session._retry_connection = False
+        self.replicas = Replicas(urls)
+        self.session = _session(connections=200, seconds=DEADLINE_SECONDS)
+        # Streams and large bodies last long: two hundred of them must not keep everybody else waiting.
+        self.long_session = _session(connections=0, seconds=LARGE_DEADLINE_SECONDS)
 
-    def in_turn(self) -> tuple[str, ...]:
-        """The replicas, each time beginning with the next one."""
-        self._next = (self._next + 1) % len(self.urls)
-        return self.urls[self._next :] + self.urls[: self._next]
+
+def _session(*, connections: int, seconds: float) -> aiohttp.ClientSession:
+    """Connections to the replicas of a service, so many at once; 0: any number.
+
+    An unused one is closed here long before a replica that drains would: no request meets its end.
+    """
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=IDLE_SECONDS / 2),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        raise_for_status=False,
+        timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=1.0),
+        skip_auto_headers=("User-Agent", "Content-Type", "Accept-Encoding", "Accept"),
+    )
+    # aiohttp would repeat a DELETE by itself on a connection that closes under it.
+    session._retry_connection = False
+    return session
 
 
 class Forwarder:
@@ -87,6 +94,7 @@ class Forwarder:
         """Close all connections."""
         for owner in self.owners.values():
             await owner.session.close()
+            await owner.long_session.close()
 
     def _door(self, endpoint: Endpoint) -> Raw:
         owner = self.owners[endpoint.owner]
@@ -120,18 +128,7 @@ async def _body(request: web.Request, endpoint: Endpoint) -> bytes | AsyncIterat
         return b""
     if endpoint.body_limit <= MEBIBYTE:
         return await read_body(request, endpoint.body_limit)
-    if (request.content_length or 0) > endpoint.body_limit:
-        raise PayloadTooLarge
-    return _pieces(request, endpoint.body_limit)
-
-
-async def _pieces(request: web.Request, limit: int) -> AsyncIterator[bytes]:
-    size = 0
-    async for piece in request.content.iter_any():
-        size += len(piece)
-        if size > limit:
-            raise PayloadTooLarge
-        yield piece
+    return body_pieces(request, endpoint.body_limit)
 
 
 async def _send(
@@ -149,17 +146,16 @@ async def _send(
         PayloadTooLarge: the body that passes through is.
     """
     path = request.rel_url.raw_path_qs
-    timeout = aiohttp.ClientTimeout(total=LARGE_DEADLINE_SECONDS, sock_connect=1.0) if large else owner.session.timeout
+    session = owner.long_session if large else owner.session
     tries = 2 if request.method in SAFE_METHODS else 1
     while True:
-        for url in owner.in_turn():
+        for url in await owner.replicas.in_turn():
             try:
-                return await owner.session.request(
+                return await session.request(
                     request.method,
                     URL(url + path, encoded=True),
                     data=body or None,
                     headers=headers,
-                    timeout=timeout,
                     allow_redirects=False,
                 )
             except _NEVER_CONNECTED:

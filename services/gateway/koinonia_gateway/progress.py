@@ -192,9 +192,9 @@ class Hub:
         headers = {HEADER: sign_identity(self._keys, _for_path(caller, path)), "Accept": "text/event-stream"}
         if feed.latest is not None:
             headers["Last-Event-ID"] = str(feed.latest.version)
-        for url in self._messaging.in_turn():
+        for url in await self._messaging.replicas.in_turn():
             with suppress(aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                return await self._messaging.session.get(url + path, headers=headers, timeout=_TIMEOUT)
+                return await self._messaging.long_session.get(url + path, headers=headers, timeout=_TIMEOUT)
         raise DependencyUnavailable
 
 

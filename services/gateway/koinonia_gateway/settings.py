@@ -16,7 +16,7 @@ Memory = Annotated[int, msgspec.Meta(ge=8)]
 class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
     """What the gateway is told beyond what every service is."""
 
-    messaging_url: str  # where a service answers; several replicas with commas between
+    messaging_url: str  # where a service answers; several replicas with commas between, or one name for all
     delivery_url: str
     conversation_url: str
     billing_url: str

@@ -109,6 +109,9 @@ class Usage(Response, frozen=True, kw_only=True):
         )
 
 
+EARLIEST_YEAR = 2000  # long before there was anything to bill; ids, which hold the time, begin with 1970
+
+
 class UsageQuery(Query, frozen=True, kw_only=True):
     """UTC days, ``to`` not included; left out: the present period."""
 
@@ -117,6 +120,9 @@ class UsageQuery(Query, frozen=True, kw_only=True):
 
     @override
     def check(self) -> Iterator[FieldError]:
+        for name, day in (("from", self.from_), ("to", self.to)):
+            if day is not None and day.year < EARLIEST_YEAR:
+                yield FieldError(name, f"Must be {EARLIEST_YEAR}-01-01 or later")
         if self.from_ is None or self.to is None:
             return
         if not 0 < (self.to - self.from_).days <= 731:

@@ -9,6 +9,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 from nacl.exceptions import BadSignatureError
@@ -18,6 +19,9 @@ from koinonia import clock
 from koinonia.carrier.contract import CarrierStatus, token_of, traceparent_of
 from koinonia.carrier.wire import WireError, WireMessage
 from koinonia.errors import AuthenticationFailed, ValidationFailed
+from koinonia.validation import WHOLE, field_error
+
+T = TypeVar("T")
 
 SIGNATURE_HEADER = "telnyx-signature-ed25519"
 TIMESTAMP_HEADER = "telnyx-timestamp"
@@ -135,15 +139,12 @@ def parse(body: bytes) -> WebhookEvent:
     """Read a verified body.
 
     Raises:
-        WebhookUnreadable: it has not the documented shape. The message names the place, never a value.
+        WebhookUnreadable: it has not the documented shape. Its details name the place, never a value.
     """
-    try:
-        webhook = _WEBHOOK.decode(body)
-        data = webhook.data
-        about_a_message = data.event_type.startswith("message.") and bool(bytes(data.payload))
-        message = _MESSAGE.decode(data.payload) if about_a_message else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WebhookUnreadable(f"The webhook cannot be read: {type(error).__name__}.") from None
+    webhook = _decoded(_WEBHOOK, body)
+    data = webhook.data
+    about_a_message = data.event_type.startswith("message.") and bool(bytes(data.payload))
+    message = _decoded(_MESSAGE, data.payload, "data.payload") if about_a_message else None
     return WebhookEvent(
         id=data.id,
         event_type=data.event_type,
@@ -152,6 +153,15 @@ def parse(body: bytes) -> WebhookEvent:
         attempt=webhook.meta.attempt if webhook.meta is not None else 1,
         delivered_to=webhook.meta.delivered_to if webhook.meta is not None else None,
     )
+
+
+def _decoded(decoder: "msgspec.json.Decoder[T]", content: bytes | msgspec.Raw, place: str = "") -> T:
+    try:
+        return decoder.decode(content)
+    except msgspec.ValidationError as error:
+        raise WebhookUnreadable(details=[field_error(str(error), place)]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise WebhookUnreadable.field(place or WHOLE, "Must be JSON") from None
 
 
 def _is_fresh(timestamp: str) -> bool:

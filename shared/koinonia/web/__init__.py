@@ -5,6 +5,7 @@ identity, roles, decoding, limits, the tenant transaction, idempotency keys, err
 """
 
 from koinonia.web.app import build_app, build_operators_app
+from koinonia.web.bodies import pieces as body_pieces
 from koinonia.web.bodies import read as read_body
 from koinonia.web.call import Answer, Call, Cookie, Handler, Raw
 from koinonia.web.door import Identify, signed_identity
@@ -25,6 +26,7 @@ __all__ = [
     "Probe",
     "Raw",
     "Server",
+    "body_pieces",
     "build_app",
     "build_operators_app",
     "read_body",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from multidict import MultiMapping
 
 from koinonia import validation
@@ -30,7 +31,12 @@ def query(endpoint: Endpoint, values: MultiMapping[str]) -> Query:
     errors += [FieldError(name, message) for name in names if (message := strict_json.text_error(values[name]))]
     if errors:
         raise ValidationFailed(details=errors[: validation.MAX_REPORTED])
-    return validation.convert(dict(values.items()), endpoint.query, strict=False)  # type: ignore[no-any-return]
+    found: Query = validation.convert(dict(values.items()), endpoint.query, strict=False)
+    fields = msgspec.structs.fields(found)
+    nulls = [each.encode_name for each in fields if each.encode_name in names and getattr(found, each.name) is None]
+    if nulls:  # msgspec reads the text "null" as none
+        raise ValidationFailed(details=[FieldError(name, "Must not be null") for name in nulls])
+    return found
 
 
 def body(endpoint: Endpoint, raw: bytes, content_type: str | None) -> Any:

@@ -36,6 +36,11 @@ class Key:
     key: str
     body_hash: bytes
 
+    @property
+    def stored(self) -> str:
+        """What is stored of the key: a client may have made it of a phone or an address."""
+        return hashlib.sha256(self.key.encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -88,7 +93,7 @@ async def claim(tx: Transaction, key: Key) -> Replay | None:
         Conflict: the same request is still running.
         IdempotencyMismatch: the key was used for another request.
     """
-    row = await tx.fetch_row(CLAIM, str(tx.tenant), str(key.principal_id), key.path, key.key)
+    row = await tx.fetch_row(CLAIM, str(tx.tenant), str(key.principal_id), key.path, key.stored)
     if row is None or row["body_hash"] is None:
         if row is None or not row["free"]:
             raise Conflict("The same request is still running.")
@@ -119,7 +124,7 @@ async def store(tx: Transaction, key: Key, status: int, made_id: UUID | None) ->
     Raises:
         Conflict: a twin was faster; this transaction must be rolled back.
     """
-    stored = await tx.execute(STORE, tx.tenant, key.principal_id, key.path, key.key, key.body_hash, status, made_id)
+    stored = await tx.execute(STORE, tx.tenant, key.principal_id, key.path, key.stored, key.body_hash, status, made_id)
     if stored == 0:
         raise Conflict("The same request was just carried out.")
 

@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from koinonia import metrics, telemetry
 from koinonia.db.statistics import StatementLog, statement_log
 from koinonia.security.identity import Identity
+from koinonia.security.redaction import redact
 from koinonia.web import failures, rendering
 
 log = structlog.get_logger()
@@ -68,7 +69,7 @@ def observe(*, draining: Callable[[], bool]) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request_id = _request_id(request)
+        request_id = request_id_of(request)
         request[REQUEST_ID] = request_id
         request[EXTRA_HEADERS] = {}
         started = time.perf_counter()
@@ -118,9 +119,13 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         return response
 
 
-def _request_id(request: web.Request) -> str:
+def request_id_of(request: web.BaseRequest) -> str:
+    """The id that the request brings, when it is sane and no phone number, else a new one.
+
+    It goes into rows, events and the audit log, where a number would lie in plain.
+    """
     given = request.headers.get(rendering.REQUEST_ID, "")
-    return given if _SANE_ID.fullmatch(given) else secrets.token_hex(16)
+    return given if _SANE_ID.fullmatch(given) and redact(given) == given else secrets.token_hex(16)
 
 
 def _route(request: web.Request) -> str:

@@ -10,9 +10,9 @@ import structlog
 from aiohttp import web
 
 from koinonia.api import Endpoint, messages
-from koinonia.errors import AuthenticationFailed, NotFound, RateLimited, is_transient
+from koinonia.errors import AuthenticationFailed, NotFound, RateLimited, ValidationFailed, is_transient
 from koinonia.security.identity import Identity
-from koinonia.web import Raw
+from koinonia.web import Raw, decoding
 from koinonia_gateway.callers import Callers
 from koinonia_gateway.progress import Feed, Hub, news_for
 
@@ -39,16 +39,19 @@ class Progress:
         """Server-sent events until the message is through, the watcher leaves, or may not see it any more."""
         if caller is None:
             raise AuthenticationFailed
-        message_id = _message_id(request)
+        decoding.query(messages.EVENTS, request.query)
+        message_id, seen = _message_id(request), _seen(request)
         with self._place(caller.principal_id):
-            return await self._stream(request, caller, message_id)
+            return await self._stream(request, caller, message_id, seen)
 
-    async def _stream(self, request: web.Request, caller: Identity, message_id: UUID) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, caller: Identity, message_id: UUID, seen: int | None
+    ) -> web.StreamResponse:
         async with self._hub.watch(caller, message_id) as feed:
             response = web.StreamResponse(headers=_HEADERS)
             await response.prepare(request)
             try:
-                await self._send_all(request, response, caller, feed)
+                await self._send_all(request, response, caller, feed, seen)
             except Exception as error:
                 # The head has gone out already, so no error can be answered: the stream ends and is taken up again.
                 if not is_transient(error):
@@ -72,9 +75,11 @@ class Progress:
             if not self._streams[principal_id]:
                 del self._streams[principal_id]
 
-    async def _send_all(self, request: web.Request, response: web.StreamResponse, caller: Identity, feed: Feed) -> None:
+    async def _send_all(
+        self, request: web.Request, response: web.StreamResponse, caller: Identity, feed: Feed, seen: int | None
+    ) -> None:
         loop = asyncio.get_running_loop()
-        seen, said_at = _seen(request), loop.time()
+        said_at = loop.time()
         while True:
             state = news_for(feed, seen)
             silent = loop.time() - said_at >= self._heartbeat_seconds
@@ -100,5 +105,10 @@ def _message_id(request: web.Request) -> UUID:
 
 
 def _seen(request: web.Request) -> int | None:
-    text = request.headers.get("Last-Event-ID", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    """The last event that the watcher has; None where it has none of ours."""
+    text = request.headers.get("Last-Event-ID")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise ValidationFailed.field("Last-Event-ID", "Must be a whole number")
+    return int(text) if len(text) < 10 else None

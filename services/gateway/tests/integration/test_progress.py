@@ -118,6 +118,14 @@ async def test_many_watch_through_one_reader_until_the_end(owner: Browser, messa
         assert (one.ids, two.versions) == (["1", "2", "3"], [1, 2, 3])
 
 
+async def test_what_a_watcher_may_not_ask_is_refused_by_name(owner: Browser, messaging: Messaging) -> None:
+    path = f"/api/messages/{messaging.message_id}/events"
+    for query, headers, field in (("", {"Last-Event-ID": "x"}, "Last-Event-ID"), ("?a=1", {}, "a")):
+        status, answer = await owner.call("GET", path + query, headers=headers)
+        assert (status, [detail["field"] for detail in answer["error"]["details"]]) == (400, [field])
+    assert messaging.streams == []
+
+
 async def test_a_watcher_that_comes_again_gets_what_it_lacks(owner: Browser, messaging: Messaging) -> None:
     async with watching(owner, messaging.message_id) as other:
         await messaging.tell(5)

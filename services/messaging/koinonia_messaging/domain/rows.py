@@ -18,6 +18,7 @@ from koinonia.api.members import IMPORT_ROWS, ImportRowError, MemberRequest
 from koinonia.errors import FieldError, ValidationFailed
 from koinonia.security import Keys
 from koinonia.security.phones import PhoneInvalid, normalise
+from koinonia.security.redaction import redact
 from koinonia_messaging.domain.people import Change, Draft, Sealed
 
 Row = tuple[int, object]
@@ -74,7 +75,9 @@ def read(rows: Iterable[Row], context: RowContext) -> ReadRows:
             result.drafts.append(_draft(raw, context))
         except ValidationFailed as invalid:
             result.errors.extend(
-                ImportRowError(row=number, field=detail.field, message=detail.message) for detail in invalid.details
+                # The name of a field that nobody knows is the client's text, and the errors are stored.
+                ImportRowError(row=number, field=redact(detail.field), message=detail.message)
+                for detail in invalid.details
             )
     return result
 

@@ -71,6 +71,11 @@ def test_json_rows_are_judged_alike(context: RowContext) -> None:
     assert errors(result) == [(2, "row"), (3, "nickname"), (3, "firstName"), (4, "branchId"), (5, "groupIds")]
 
 
+def test_an_error_does_not_name_a_person_whom_a_row_has_for_a_field(context: RowContext) -> None:
+    row = {"firstName": "Anna", "phone": "3125550142", "+13125550143": "x", "anna@lee.example": "y"}
+    assert sorted(errors(read([(1, row)], context))) == [(1, "[email]"), (1, "[phone]")]
+
+
 def test_the_groups_of_an_import_are_joined_by_every_row(keys: Keys) -> None:
     context = RowContext(
         keys=keys,

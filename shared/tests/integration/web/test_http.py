@@ -20,11 +20,13 @@ from koinonia.errors import KoinoniaError, NotFound
 from koinonia.ids import new_id
 from koinonia.security.identity import HEADER
 from koinonia.security.keys import Keys
+from koinonia.testing.fixtures import wait_until
 from koinonia.testing.web_world import CREATE, RAW, Notes
 from koinonia.web import Handler, Probe, Raw, Server, build_app, signed_identity
 
 DIVIDE = statement("test.divide", "SELECT 1 / $1::int")
 PING = statement("test.ping", "SELECT 1")
+HOST = b"Host: x\r\n"
 
 
 async def error_of(response: aiohttp.ClientResponse) -> Any:
@@ -119,19 +121,73 @@ async def test_a_body_over_the_limit_is_answered_413(notes: Notes) -> None:
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("koinonia.web.bodies._seconds", lambda _limit: 0.1)
+    monkeypatch.setattr("koinonia.web.bodies.PATIENCE_SECONDS", 0.1)
+    answer = await spoken(notes, b"POST /raw HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n{")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Connection: close" in answer
+    assert b"Did not arrive in time" in answer
+
+
+async def test_a_body_that_comes_drop_by_drop_is_given_up(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("koinonia.web.bodies.PATIENCE_SECONDS", 0.3)
     reader, writer = await asyncio.open_connection("127.0.0.1", notes.server.port)
-    head = "POST /raw HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
-    writer.write(head.encode())
-    answer = (await asyncio.wait_for(reader.readuntil(b"}"), 5)).decode()
+    writer.write(b"POST /raw HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n")
+
+    async def drip() -> None:
+        while True:
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+
+    dripping = asyncio.create_task(drip())
+    answer = await asyncio.wait_for(reader.readuntil(b"}"), 5)
+    dripping.cancel()
     writer.close()
-    await writer.wait_closed()
-    assert answer.startswith("HTTP/1.1 400 ")
-    assert "Connection: close" in answer
-    assert "Did not arrive in time" in answer
+    assert b"Did not arrive in time" in answer
 
 
-HOST = b"Host: x\r\n"
+@pytest.mark.parametrize(
+    ("head", "rest"),
+    [(b"Content-Length: 100\r\n", b"{"), (b"Transfer-Encoding: chunked\r\n", b"zz\r\n")],
+)
+async def test_a_body_that_breaks_off_is_the_senders_fault(notes: Notes, head: bytes, rest: bytes) -> None:
+    with capture_logs() as logs:
+        reader, writer = await asyncio.open_connection("127.0.0.1", notes.server.port)
+        writer.write(b"POST /raw HTTP/1.1\r\n" + HOST + head + b"Expect: 100-continue\r\n\r\n")
+        await reader.readuntil(b"Continue\r\n\r\n")  # it is being read
+        writer.write(rest)
+        writer.write_eof()
+        await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        await wait_until(lambda: entries(logs, "request_served"), what="the end of the request")
+    assert [entry["status"] for entry in entries(logs, "request_served")] == [400]
+    assert not {entry["event"] for entry in logs} & {"request_failed", "dependency_unavailable"}
+
+
+async def test_a_peer_that_reads_nothing_is_cut_off(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("koinonia.web.connections.STALL_SECONDS", 0.2)
+    with capture_logs() as logs:
+        reader, writer = await asyncio.open_connection("127.0.0.1", notes.server.port, limit=1024)
+        request = b"POST /raw HTTP/1.1\r\n" + HOST + b"Content-Length: 3000\r\n\r\n" + b"x" * 3000
+        writer.write(request * 4000)
+        await wait_until(lambda: entries(logs, "peer_reads_nothing"), what="the end of patience")
+        with pytest.raises(ConnectionError):
+            while await asyncio.wait_for(reader.read(65536), 5):
+                pass
+        writer.close()
+    assert (await notes.call("GET", "/alive")).status == 200
+
+
+def entries(logs: Any, event: str) -> list[Any]:
+    return [entry for entry in logs if entry["event"] == event]
+
+
+async def spoken(notes: Notes, raw: bytes) -> bytes:
+    """All that is answered to these bytes, until the connection is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", notes.server.port)
+    writer.write(raw)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -144,18 +200,49 @@ HOST = b"Host: x\r\n"
         b"GET /alive HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n",
         b"GET /alive HTTP/1.1\r\n" + HOST + b"X-Request-Id: a\x00b\r\n\r\n",
         b"GET /alive HTTP/9.9\r\n" + HOST + b"\r\n",
+        b"GET /alive\r\n" + HOST + b"\r\n",
         b"GET " + b"/" * 20_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
         b"GET http:// HTTP/1.1\r\n" + HOST + b"\r\n",
         b"\x16\x03\x01\x02\x00rubbish\r\n\r\n",
     ],
 )
-async def test_broken_http_is_refused_without_a_trace(notes: Notes, raw: bytes) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", notes.server.port)
-    writer.write(raw)
-    status = (await asyncio.wait_for(reader.readline(), 5)).split(b" ")
-    writer.close()
-    await writer.wait_closed()
-    assert not status[0] or status[1].startswith(b"4")
+async def test_broken_http_is_refused_as_anything_else_is(notes: Notes, raw: bytes) -> None:
+    with capture_logs() as logs:
+        head, _, body = (await spoken(notes, raw)).partition(b"\r\n\r\n")
+    error = json.loads(body)["error"]
+    assert head.split(b" ")[1] == b"400"
+    assert (error["code"], [detail["field"] for detail in error["details"]]) == ("VALIDATION_ERROR", ["request"])
+    assert f"X-Request-Id: {error['requestId']}".encode() in head
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("request_refused", "info")]
+
+
+@pytest.mark.parametrize(
+    ("header", "field"),
+    [
+        (b"User-Agent: \xe9", "User-Agent"),
+        (b"Idempotency-Key: a\xe9", "Idempotency-Key"),
+        (b"Expect: the-unexpected", "Expect"),
+        (b"Expect: \xe9", "Expect"),
+        (b"Transfer-Encoding: gzip, chunked", "Transfer-Encoding"),
+        (b"Transfer-Encoding: identity, chunked", "Transfer-Encoding"),
+    ],
+)
+async def test_a_header_that_can_be_read_in_two_ways_is_refused_by_name(
+    notes: Notes, header: bytes, field: str
+) -> None:
+    raw = b"POST /raw HTTP/1.1\r\n" + HOST + b"X-Request-Id: abc\r\n" + header + b"\r\n\r\n"
+    head, _, body = (await spoken(notes, raw)).partition(b"\r\n\r\n")
+    error = json.loads(body)["error"]
+    assert head.split(b" ")[1] == b"400"
+    assert [detail["field"] for detail in error["details"]] == [field]
+    assert (error["requestId"], b"X-Request-Id: abc" in head) == ("abc", True)
+
+
+async def test_chunks_are_not_taken_from_the_http_that_does_not_know_them(notes: Notes) -> None:
+    raw = b"POST /raw HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    answer = await spoken(notes, raw)
+    assert b" 400 " in answer
+    assert b"Transfer-Encoding" in answer
 
 
 @pytest.mark.parametrize("path", ["/notes/%ff", "/notes/%ed%a0%80", "/%ff", "/notes/%2e%2e%2f", "/notes/" + "x" * 5000])
@@ -230,7 +317,17 @@ async def test_a_pool_that_is_exhausted_is_answered_503_with_a_time_to_wait(note
     assert "exc_info" not in told
 
 
-@pytest.mark.parametrize(("given", "kept"), [("abc-123", True), ("a b", False), ("x" * 129, False), ("", False)])
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("abc-123", True),
+        ("a b", False),
+        ("x" * 129, False),
+        ("", False),
+        ("13125550142", False),
+        ("to-312-555-0142", False),
+    ],
+)
 async def test_a_sane_request_id_is_kept(notes: Notes, given: str, kept: bool) -> None:
     response = await notes.call("GET", "/alive", headers={"X-Request-Id": given})
     assert (response.headers["X-Request-Id"] == given) is kept

@@ -133,17 +133,24 @@ def test_an_event_about_something_else_has_no_message() -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "field"),
     [
-        b"",
-        b"[]",
-        b'{"data": {}}',
-        b'{"data": {"id": 5}}',
-        b"\xff",
-        b'{"data": {"id": "e", "event_type": "message.sent", "payload": {"to": "+12055550111"}}}',
+        (b"", "body"),
+        (b"[]", "body"),
+        (b'{"data": {}}', "data.id"),
+        (b'{"data": {"id": 5}}', "data.id"),
+        (b"\xff", "body"),
+        (b"[" * 100_000, "body"),
+        (
+            b'{"data": {"id": "e", "event_type": "message.sent", "payload": {"to": "+12055550111"}}}',
+            "data.payload.id",
+        ),
     ],
 )
-def test_a_body_of_another_shape_is_unreadable_and_the_error_quotes_none_of_it(body: bytes) -> None:
+def test_a_body_of_another_shape_is_unreadable_and_the_error_names_the_place_and_quotes_none_of_it(
+    body: bytes, field: str
+) -> None:
     with pytest.raises(WebhookUnreadable) as caught:
         parse(body)
-    assert "+1205" not in str(caught.value)
+    assert [detail.field for detail in caught.value.details] == [field]
+    assert "+1205" not in str(caught.value) + str(caught.value.details)

@@ -87,6 +87,8 @@ def test_a_query_is_read_from_its_texts() -> None:
         (MultiDict(search=""), "search"),
         (MultiDict(cursor=""), "cursor"),
         (MultiDict(offset="5"), "offset"),
+        (MultiDict(optIn="null"), "optIn"),
+        (MultiDict(groupId="NULL"), "groupId"),
         (MultiDict([("limit", "5"), ("limit", "6")]), "limit"),
     ],
 )
@@ -96,11 +98,19 @@ def test_a_wrong_query_is_refused_by_name(values: MultiDict[str], field: str) ->
     assert set(fields(refused)) == {field}
 
 
-def test_a_range_of_days_is_checked_as_a_whole() -> None:
-    query = decoding.query(billing.GET_USAGE, MultiDict({"from": "2026-02-01", "to": "2026-01-01"}))
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"from": "2026-02-01", "to": "2026-01-01"}, "to"),
+        ({"from": "1969-12-31"}, "from"),
+        ({"to": "0001-01-01"}, "to"),
+    ],
+)
+def test_a_range_of_days_is_checked_as_a_whole(values: dict[str, str], field: str) -> None:
+    query = decoding.query(billing.GET_USAGE, MultiDict(values))
     with pytest.raises(ValidationFailed) as refused:
         decoding.check(query)
-    assert set(fields(refused)) == {"to"}
+    assert set(fields(refused)) == {field}
 
 
 @pytest.mark.parametrize(
