@@ -1,6 +1,7 @@
 """The life of a process: it starts, is ready, drains, stops; and it ends when anything in it fails unexpectedly.
 
-SIGTERM and SIGINT set ``stopping``. A task that raises ends the process with its trace logged and exit status 1:
+SIGTERM and SIGINT set ``stopping``, and so does SIGUSR1, by which ``koinonia up`` says that a successor has taken over.
+A task that raises ends the process with its trace logged and exit status 1:
 whoever supervises it starts it again, which is the one repair that always fits.
 """
 
@@ -27,11 +28,13 @@ class Life:
     Attributes:
         stopping: set when the process should finish what it has and end.
         not_ready: why the process cannot take work; None when it can.
+        replaced: whether another process takes the work already, so that there is time to part from clients politely.
     """
 
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
         self.not_ready: str | None = "starting"
+        self.replaced = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failed = False
 
@@ -55,6 +58,11 @@ class Life:
             log.info("process_draining", reason=reason)
         self.not_ready = "draining"
         self.stopping.set()
+
+    def give_way(self) -> None:
+        """Begin to drain: a successor has taken over."""
+        self.replaced = True
+        self.stop("replaced")
 
     async def pause(self, seconds: float, wake: asyncio.Event | None = None) -> None:
         """Wait, but no longer than until the process stops or ``wake`` is set (which is cleared)."""
@@ -121,6 +129,7 @@ async def _run(main: Callable[[Life], Awaitable[None]]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, life.stop, signal.Signals(number).name)
+    loop.add_signal_handler(signal.SIGUSR1, life.give_way)
     try:
         await main(life)
     except asyncio.CancelledError:

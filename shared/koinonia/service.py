@@ -16,9 +16,9 @@ from aiohttp import web
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from koinonia import activation, telemetry
 from koinonia import life as process_life
 from koinonia import settings as process_settings
-from koinonia import telemetry
 from koinonia.api import Endpoint
 from koinonia.api.health import Check
 from koinonia.bus import Bus, Subscription
@@ -31,12 +31,15 @@ from koinonia.security.keys import Keys
 from koinonia.settings import ServiceSettings, SettingsError
 from koinonia.web import Handler, Identify, Probe, Raw, Server, build_app, build_operators_app, signed_identity
 from koinonia.web.health import PING
+from koinonia.web.server import IDLE_SECONDS, PATIENT_SECONDS
 
 log = structlog.get_logger()
 
 S = TypeVar("S", bound=ServiceSettings)
 
 START_RETRY_SECONDS = 1.0
+WARM_CONNECTIONS = 4
+"""To the database before a process is ready: one that takes over gets all of its predecessor's requests at once."""
 CLOSE_SECONDS = 2.0
 BUS_RESERVE_SECONDS = 2.0  # of the drain, for acknowledging what was finished last
 REDIS_CONNECTIONS = 20
@@ -176,12 +179,15 @@ async def running(
         life.spawn("housekeeping", keep_tidy(database, life))
         life.spawn("loop lag", watch_loop_lag(life))
         life.ready()
+        activation.say_ready()
         log.info("process_ready", port=servers[0].port)
         yield Running(parts, servers[0].port, servers[-1].port)
     finally:
         life.stop("left")
+        idle = PATIENT_SECONDS if life.replaced else IDLE_SECONDS
         await asyncio.gather(
-            life.finish(settings.drain_seconds), *(server.stop(settings.drain_seconds) for server in servers)
+            life.finish(settings.drain_seconds),
+            *(server.stop(settings.drain_seconds, idle_seconds=idle) for server in servers),
         )
         await _close_all(definition, parts)
         log.info("process_stopped")
@@ -220,19 +226,22 @@ async def _listen(service: str, definition: ServiceDefinition, parts: Parts[S]) 
     )
     if definition.routes is not None:
         definition.routes(app)
-    servers = [await Server.start(app, settings.host, settings.port)]
+    servers = [await _open(app, settings.host, settings.port)]
     if definition.operators_port is not None:
         operators = build_operators_app(probe)
-        servers.append(await Server.start(operators, settings.host, definition.operators_port))
+        servers.append(await _open(operators, settings.host, definition.operators_port))
     return servers
+
+
+async def _open(app: web.Application, host: str, port: int) -> Server:
+    return await Server.start(app, host, port, sock=activation.socket_of(port))
 
 
 async def _until_it_answers(database: Database, life: Life) -> None:
     """Wait for a database that is away; the door is open meanwhile, and says so."""
     while not life.stopping.is_set():
         try:
-            async with database.across_churches() as tx:
-                await tx.fetch_value(PING)
+            await asyncio.gather(*(_ping(database) for _ in range(WARM_CONNECTIONS)))
         except Exception as error:
             if not is_transient(error):
                 raise
@@ -241,6 +250,11 @@ async def _until_it_answers(database: Database, life: Life) -> None:
             await life.pause(START_RETRY_SECONDS)
         else:
             return
+
+
+async def _ping(database: Database) -> None:
+    async with database.across_churches() as tx:
+        await tx.fetch_value(PING)
 
 
 def _open_redis(url: str) -> "redis.Redis":

@@ -60,7 +60,7 @@ def load(shape: type[S], environ: Mapping[str, str] | None = None, env_file: Pat
     Raises:
         SettingsError: one is missing, malformed, or its file cannot be read.
     """
-    known = {**(_read_env_file(env_file) if env_file else {}), **(os.environ if environ is None else environ)}
+    known = environment(environ, env_file)
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(shape):
         name = variable(field.name)
@@ -73,6 +73,15 @@ def load(shape: type[S], environ: Mapping[str, str] | None = None, env_file: Pat
         if field.name in values:
             values[field.name] = _convert(variable(field.name), values[field.name], field.type)
     return msgspec.convert(values, shape)
+
+
+def environment(environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> dict[str, str]:
+    """The environment, and below it what an ``.env`` file says.
+
+    Raises:
+        SettingsError: a line of the file cannot be read.
+    """
+    return {**(_read_env_file(env_file) if env_file else {}), **(os.environ if environ is None else environ)}
 
 
 def variable(field_name: str) -> str:

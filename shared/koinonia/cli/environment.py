@@ -36,6 +36,7 @@ class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: RedisUrl | None = None
     environment: Literal["development", "production"] = "development"
     public_url: str | None = None
+    host: str = "127.0.0.1"
     database_pool_size: Count = 10
     encryption_keys: str | None = None
     token_keys: str | None = None

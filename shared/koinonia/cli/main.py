@@ -17,6 +17,8 @@ _COMMANDS = {
     "carrier": ("koinonia.carrier.simulated.__main__", "Run the simulated carrier alone."),
     "status": ("koinonia.cli.status", "Show the processes of a running `koinonia up`."),
     "logs": ("koinonia.cli.logs", "Show the logs of a running `koinonia up`, merged by time."),
+    "reload": ("koinonia.cli.reload", "Restart the processes of a running `koinonia up` in turn, with new settings."),
+    "keys": ("koinonia.cli.keys", "Re-encrypt what is stored under the newest key; make new ones for containers."),
     "dead-letters": ("koinonia.cli.dead_letters", "List, show, replay or purge events that could not be handled."),
     "partitions": ("koinonia.cli.partitions", "Keep the partitioned tables' partitions made ahead."),
     "doctor": ("koinonia.cli.doctor", "Say what is reachable, at which version, and what is wrong."),

@@ -46,8 +46,8 @@ class Layout:
         return sum(len(self.names(kind)) for kind in KINDS)
 
     def connections(self, pool_size: int) -> int:
-        """How many database connections they may open."""
-        return self.total() * (pool_size + LISTENERS)
+        """How many database connections they may open, and one more process beside the one that it replaces."""
+        return (self.total() + 1) * (pool_size + LISTENERS)
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,12 @@ def service_specs(
     passwords: Mapping[str, str],
     ports: Mapping[str, int],
     operators_ports: Mapping[str, int],
+    host: str = "127.0.0.1",
 ) -> list[ProcessSpec]:
     """The processes of all services, the gateway's last.
 
-    ``shared`` is what all are told alike; ``ports`` are by process name, as the gateways' ``operators_ports`` are.
+    ``shared`` is what all are told alike; ``ports`` are by process name, as the gateways' ``operators_ports`` are;
+    ``host`` is where they listen.
     """
     specs = []
     for kind in KINDS:
@@ -95,7 +97,9 @@ def service_specs(
                 own |= _urls(layout, ports) | {"KOINONIA_OPS_PORT": str(operators_ports[name])}
             told = handed_on(environ, own)
             command = python_module(module_of(kind))
-            specs.append(ProcessSpec(name, command, told, ports[name], drain_seconds=_drain_seconds(told)))
+            held = [ports[name], operators_ports[name]] if kind == "gateway" else [ports[name]]
+            drain = _drain_seconds(told)
+            specs.append(ProcessSpec(name, command, told, ports[name], held=held, host=host, drain_seconds=drain))
     return specs
 
 

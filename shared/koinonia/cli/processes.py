@@ -1,6 +1,9 @@
 """Processes kept running: started, restarted with backoff when they die, and stopped in order."""
 
 import asyncio
+import os
+import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from typing import Protocol
 import aiohttp
 import click
 
+from koinonia import activation
 from koinonia.cli.main import CommandFailed
 from koinonia.servers import ServersUnavailable
 from koinonia.servers.child import Child, spawn
@@ -40,27 +44,62 @@ class Supervised(Protocol):
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """How a process of the platform is started. ``ready_path`` answers 200 when it takes work."""
+    """How a process of the platform is started.
+
+    Attributes:
+        ready_path: answers 200 when it takes work.
+        held: the ports of ``host`` that are bound for it, so that a successor can take over.
+    """
 
     name: str
     command: Sequence[str]
     environ: Mapping[str, str]
     port: int
+    held: Sequence[int] = ()
+    host: str = "127.0.0.1"
     ready_path: str = "/ready"
     drain_seconds: float = 30.0
+
+
+class Door:
+    """The sockets of a process: bound here, listened at by the process, and by its successor."""
+
+    def __init__(self) -> None:
+        self.sockets: dict[int, socket.socket] = {}
+
+    def bind(self, host: str, ports: Sequence[int]) -> None:
+        """Bind what is not.
+
+        Raises:
+            OSError: somebody else has a port, or the host is none of this machine.
+        """
+        for port in ports:
+            if port not in self.sockets:
+                try:
+                    self.sockets[port] = activation.bind(host, port)
+                except (OSError, UnicodeError) as error:  # the latter: no name of a host looks like that
+                    raise OSError(f"port {port} of {host}: {getattr(error, 'strerror', None) or error}") from error
+
+    def close(self) -> None:
+        """Let go of them: once nobody listens, connections are refused."""
+        for each in self.sockets.values():
+            each.close()
+        self.sockets.clear()
 
 
 class PlatformProcess:
     """One process of the platform, with its log."""
 
-    def __init__(self, spec: ProcessSpec, logs: Path) -> None:
+    def __init__(self, spec: ProcessSpec, logs: Path, door: Door | None = None) -> None:
         self.spec = spec
+        self.door = door or Door()
         self.name = spec.name
         self.port = spec.port
         self.url = f"http://127.0.0.1:{spec.port}"
         self._log = logs / f"{spec.name}.log"
         self._child: Child | None = None
         self.exit_status: int | None = None
+        self.was_ready = False  # once at least: settings that it refuses later were good for it before
 
     @property
     def pid(self) -> int | None:
@@ -68,15 +107,54 @@ class PlatformProcess:
 
     async def start(self) -> None:
         """Start it, without waiting until it is ready."""
-        self._child = spawn(self.spec.command, log=self._log, environ=self.spec.environ)
+        self._spawn()
+
+    async def start_and_wait(self, *, seconds: float = READY_SECONDS) -> None:
+        """Start it, and wait until it says that it takes work. Its port may be answered by its predecessor.
+
+        Raises:
+            CommandFailed: it does not in time, or has ended.
+        """
+        reading, writing = os.pipe()
+        try:
+            child = self._spawn(writing)
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        try:
+            async with asyncio.timeout(seconds):
+                if await _is_told(reading):
+                    self.was_ready = True
+                    return
+                await child.wait()
+        except TimeoutError:
+            raise CommandFailed(f"{self.name} does not get ready: it takes too long") from None
+        raise CommandFailed(f"{self.name} does not get ready: {self._complaint()}")
+
+    def _spawn(self, ready: int | None = None) -> Child:
+        self.door.bind(self.spec.host, self.spec.held)
+        sockets = self.door.sockets
+        descriptors = [each.fileno() for each in sockets.values()] + ([ready] if ready is not None else [])
+        environ = {**self.spec.environ, **activation.told(sockets, ready)}
+        self._child = spawn(self.spec.command, log=self._log, environ=environ, pass_fds=descriptors)
+        return self._child
 
     async def wait(self) -> None:
         if self._child:
             self.exit_status = await self._child.wait()
+            self.door.close()
 
     async def stop(self) -> None:
+        self.door.close()
         if self._child:
             await self._child.stop(grace_seconds=self.spec.drain_seconds)
+
+    async def give_way(self) -> None:
+        """Let it drain and end, now that its successor has its door."""
+        if self._child:
+            await self._child.stop(signal.SIGUSR1, grace_seconds=self.spec.drain_seconds)
 
     async def kill(self) -> None:
         if self._child:
@@ -86,13 +164,21 @@ class PlatformProcess:
         """The last line of its log."""
         return self._child.tail(1) if self._child else ""
 
+    def _complaint(self) -> str:
+        """What it said last that is no log entry, such as a setting that it refuses; its predecessor logs beside it."""
+        tail = self._child.tail(1000).splitlines() if self._child else []
+        said = [line for line in tail if line and not line.startswith("{")]
+        return said[-1] if said else "it ended"
+
     async def is_ready(self, session: aiohttp.ClientSession) -> bool:
         """Ask it."""
         try:
             async with session.get(self.url + self.spec.ready_path) as answer:
-                return answer.status == 200
+                ready = answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
+        self.was_ready = self.was_ready or ready
+        return ready
 
 
 class Supervisor:
@@ -112,10 +198,37 @@ class Supervisor:
 
     def keep(self, supervised: Supervised) -> None:
         """Keep running what was started."""
-        task = asyncio.create_task(self._keep(supervised), name=f"keep {supervised.name}")
-        self._kept.append((supervised, task))
-        task.add_done_callback(self._ended)
+        self._kept.append((supervised, self._keeper(supervised)))
         self._changed()
+
+    def _keeper(self, supervised: Supervised) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._keep(supervised), name=f"keep {supervised.name}")
+        task.add_done_callback(self._ended)
+        return task
+
+    async def replace(self, old: PlatformProcess, new: PlatformProcess) -> None:
+        """Start ``new`` beside ``old``, and when it takes work let ``old`` drain.
+
+        Raises:
+            CommandFailed: ``new`` does not get ready. It is gone again, and ``old`` goes on.
+        """
+        place = self.all().index(old)
+        await self._let_go([old])
+        try:
+            await new.start_and_wait()
+        except BaseException as error:
+            await new.kill()
+            self._kept[place] = (old, self._keeper(old))
+            if isinstance(error, OSError):
+                raise CommandFailed(f"{new.name} cannot be started: {error}") from error
+            raise
+        self._kept[place] = (new, self._keeper(new))
+        self._changed()
+        try:
+            await old.give_way()
+        except asyncio.CancelledError:
+            await old.kill()
+            raise
 
     async def stop(self, group: Sequence[Supervised]) -> None:
         """Stop these, all at once, each draining; none is started again."""
@@ -142,7 +255,9 @@ class Supervisor:
     async def _restart(self, supervised: Supervised, pause: float) -> None:
         status = getattr(supervised, "exit_status", None)
         if status == WRONG_SETTINGS and isinstance(supervised, PlatformProcess):
-            raise CommandFailed(supervised.last_line())
+            if not supervised.was_ready:
+                raise CommandFailed(supervised.last_line())
+            click.echo(supervised.last_line(), err=True)  # somebody may be at the settings: the others go on
         click.echo(f"{supervised.name} ended, starting it again{f' in {pause:g} s' if pause else ''}", err=True)
         if pause:
             self._changed()
@@ -175,6 +290,17 @@ async def until_ready(processes: Sequence[PlatformProcess], *, seconds: float = 
                 raise CommandFailed(f"{late.name} is not ready after {seconds:g} s; its log ends: {late.last_line()}")
             if waiting:
                 await asyncio.sleep(0.1)
+
+
+async def _is_told(descriptor: int) -> bool:
+    """Whether something is written to a pipe before all who could have closed it. Closes our end."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor))
+    try:
+        return bool(await reader.read(1))
+    finally:
+        transport.close()
 
 
 async def _back_off(seconds: float) -> None:

@@ -31,6 +31,7 @@ class StateDirectory:
         self.logs = self.path / "logs"
         self.data = self.path / "data"
         self.keys = self.path / "keys.env"
+        self.control = self.path / "control"  # a socket on which a running `koinonia up` is asked
         self._processes = self.path / "processes.json"
 
     @contextmanager

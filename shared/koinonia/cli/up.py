@@ -2,14 +2,15 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 import click
 
-from koinonia.cli import development_keys, environment, platform, prepare
+from koinonia.cli import control, development_keys, environment, platform, prepare
 from koinonia.cli.environment import OperatorSettings
 from koinonia.cli.main import CommandFailed
 from koinonia.cli.options import state_directory
@@ -21,6 +22,7 @@ from koinonia.db.roles import SERVICES
 from koinonia.servers import Servers, Wanted, find
 from koinonia.servers.ports import free_ports, is_free
 from koinonia.settings import ENCRYPTED, variable
+from koinonia.settings import environment as load_environment
 
 PARTITIONS_SECONDS = 86_400.0
 _SPARE_CONNECTIONS = 90  # of a private PostgreSQL, for people, the demo and migrations
@@ -73,6 +75,8 @@ def command(port: int, workers: int | None, processes: dict[str, int] | None, ca
         counts[WORKER] = workers
     options = Options(port, Layout(counts), carrier or _usual_carrier(settings))
     _check(options, settings)
+    if not is_free(port):
+        raise CommandFailed(f"port {port} is taken; choose another with --port")
     directory = StateDirectory(state)
     with directory.locked():
         asyncio.run(_up(options, settings, directory))
@@ -87,45 +91,85 @@ class Platform:
         self._state = state
         self._environ = environment.inherited()
         self._servers: Servers | None = None
+        self._encryption_key_id = ""
+        self._backends = Backends("", "", "")
+        self._passwords: dict[str, str] = {}
+        self._ports: dict[str, int] = {}
+        self._operators_ports: dict[str, int] = {}
         self._urls: dict[str, str] = {}
         self._database_admin_url = ""
         self._partitions: asyncio.Task[None] | None = None
+        self.control = state.control
         self.supervisor = Supervisor(self._note)
 
     async def start(self) -> str:
         """Start all of it in order; returns the public address when every process is ready."""
-        options, settings = self._options, self._settings
-        keys = _keys(settings, self._state, options.carrier)
-        passwords = {service: keys[f"KOINONIA_{service.upper()}_PASSWORD"] for service in SERVICES}
-        backends = await self._start_servers(passwords)
-        url = settings.public_url or f"http://127.0.0.1:{options.port}"
-        shared = {name: value for name, value in keys.items() if not name.endswith(("_PASSWORD", "_SIGNING_SEED"))}
-        shared |= {"KOINONIA_PUBLIC_URL": url}
-        shared["PYTHONUNBUFFERED"] = "1"  # a log is read while it is written
-        ports, operators_ports = self._choose_ports()
+        options = self._options
+        keys = _keys(self._settings, self._state, options.carrier)
+        self._encryption_key_id = _newest_key_id(keys)
+        self._passwords = {service: keys[f"KOINONIA_{service.upper()}_PASSWORD"] for service in SERVICES}
+        self._backends = await self._start_servers(self._passwords)
+        self._ports, self._operators_ports = self._choose_ports()
         if options.carrier == "simulated":
             carrier = platform.carrier_spec(
                 self._environ,
-                ports["carrier"],
+                self._ports["carrier"],
                 keys,
                 f"http://127.0.0.1:{options.port}",
                 self._state.path / "carrier.json",
             )
-            shared["KOINONIA_TELNYX_API_URL"] = f"http://127.0.0.1:{carrier.port}"
             await until_ready(await self.start_processes([carrier]))
-        specs = platform.service_specs(
-            options.layout,
-            backends,
-            environ=self._environ,
-            shared=shared,
-            passwords=passwords,
-            ports=ports,
-            operators_ports=operators_ports,
-        )
+        specs = self._specs(keys)
         click.echo(f"starting {len(specs)} processes; their logs are in {self._state.logs}")
         await until_ready(await self.start_processes(specs))
         self._partitions = asyncio.create_task(self._keep_partitions())
         return f"http://127.0.0.1:{options.port}"
+
+    def _specs(self, keys: dict[str, str]) -> list[ProcessSpec]:
+        """The services' processes, as the present settings and these keys make them."""
+        options, settings = self._options, self._settings
+        shared = {name: value for name, value in keys.items() if not name.endswith(("_PASSWORD", "_SIGNING_SEED"))}
+        shared["KOINONIA_PUBLIC_URL"] = settings.public_url or f"http://127.0.0.1:{options.port}"
+        shared["PYTHONUNBUFFERED"] = "1"  # a log is read while it is written
+        if options.carrier == "simulated":
+            shared["KOINONIA_TELNYX_API_URL"] = f"http://127.0.0.1:{self._ports['carrier']}"
+        return platform.service_specs(
+            options.layout,
+            self._backends,
+            environ=self._environ,
+            shared=shared,
+            passwords=self._passwords,
+            ports=self._ports,
+            operators_ports=self._operators_ports,
+            host=settings.host,
+        )
+
+    async def reload(self) -> AsyncIterator[str]:
+        """Replace every process of the services in turn, with the settings as they are now; tells each.
+
+        Servers, ports, passwords and the number of processes stay what they were at the start.
+
+        Raises:
+            CommandFailed: a process does not get ready. Its predecessor goes on, and so do those after it.
+            SettingsError, KeyringInvalid: a setting is wrong, and nothing was restarted.
+        """
+        settings = environment.read()
+        _check(self._options, settings)
+        keys = _keys(settings, self._state, self._options.carrier)
+        newest_key_id = _newest_key_id(keys)
+        self._settings = settings
+        running = {each.name: each for each in self.supervisor.all() if isinstance(each, PlatformProcess)}
+        for spec in self._specs(keys):
+            old = running[spec.name]
+            new = PlatformProcess(spec, self._state.logs, old.door)
+            before = old.pid
+            await self.supervisor.replace(old, new)
+            yield f"{spec.name} restarted: process {new.pid} in place of {before or 'none'}"
+        self._encryption_key_id = newest_key_id
+
+    async def tell_newest_key(self) -> AsyncIterator[str]:
+        """Tell the id of the key that every process encrypts under."""
+        yield self._encryption_key_id
 
     async def _keep_partitions(self) -> None:
         """Make partitions ahead, daily, for as long as the platform runs."""
@@ -142,11 +186,18 @@ class Platform:
         return self._servers is not None
 
     async def start_processes(self, specs: Sequence[ProcessSpec]) -> list[PlatformProcess]:
-        """Start these, and keep them running."""
+        """Start these, and keep them running.
+
+        Raises:
+            CommandFailed: a port cannot be had.
+        """
         started = []
         for spec in specs:
             process = PlatformProcess(spec, self._state.logs)
-            await process.start()
+            try:
+                await process.start()
+            except OSError as error:
+                raise CommandFailed(f"{spec.name} cannot be started: {error}") from error
             self.supervisor.keep(process)
             started.append(process)
         return started
@@ -176,7 +227,7 @@ class Platform:
         needed = layout.connections(settings.database_pool_size)
         room = needed + _SPARE_CONNECTIONS
         wanted = Wanted(self._state.data, self._state.logs, durable=True, max_connections=room)
-        servers = self._servers = find(settings.environ(), wanted)
+        servers = self._servers = find(load_environment() | settings.environ(), wanted)
         click.echo("starting the servers")
         await servers.start()
         postgres, rabbitmq, redis = servers.all()
@@ -219,7 +270,10 @@ async def until_signalled(platform: Platform) -> None:
     """Start, say so, and stop in good order at a signal; at a second one, at once."""
     signalled: asyncio.Queue[None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = [signal.SIGTERM, signal.SIGINT]  # also where a shell, starting it with &, had the latter ignored
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup; else its terminal was closed
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         loop.add_signal_handler(number, signalled.put_nowait, None)
     first = asyncio.create_task(signalled.get())
     running = asyncio.create_task(_run(platform))
@@ -235,13 +289,17 @@ async def until_signalled(platform: Platform) -> None:
 
 
 async def _run(platform: Platform) -> None:
-    click.echo(f"ready {await platform.start()}")
-    await asyncio.Event().wait()
+    url = await platform.start()
+    requests = {control.RELOAD: platform.reload, control.NEWEST_KEY: platform.tell_newest_key}
+    async with control.answering(platform.control, requests):
+        click.echo(f"ready {url}")
+        await asyncio.Event().wait()
 
 
 async def _stop(platform: Platform, signalled: "asyncio.Queue[None]") -> None:
     if platform.has_begun:
-        click.echo("stopping", err=True)
+        with suppress(OSError):  # the terminal may be gone
+            click.echo("stopping", err=True)
     again = asyncio.create_task(signalled.get())
     stopping = asyncio.create_task(platform.stop())
     await asyncio.wait([again, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -259,8 +317,6 @@ def _check(options: Options, settings: OperatorSettings) -> None:
     """Refuse what cannot work, in one line."""
     if options.carrier == "telnyx" and not (settings.telnyx_api_key and settings.telnyx_public_key):
         raise CommandFailed("--carrier telnyx needs KOINONIA_TELNYX_API_KEY and KOINONIA_TELNYX_PUBLIC_KEY")
-    if not is_free(options.port):
-        raise CommandFailed(f"port {options.port} is taken; choose another with --port")
     if settings.environment == "production":
         for name in ("KOINONIA_ENCRYPTION_KEYS", "KOINONIA_TOKEN_KEYS", "KOINONIA_BLIND_INDEX_KEY"):
             if name not in settings.environ():
@@ -268,6 +324,15 @@ def _check(options: Options, settings: OperatorSettings) -> None:
         for field, safe in ENCRYPTED.items():
             if safe not in (getattr(settings, field) or ""):
                 raise CommandFailed(f"{variable(field)}: in production the server must be reached by TLS ({safe})")
+
+
+def _newest_key_id(keys: dict[str, str]) -> str:
+    """The id of the key to encrypt under.
+
+    Raises:
+        KeyringInvalid: a setting does not hold keys.
+    """
+    return development_keys.parse(keys).encryption_key_id
 
 
 def _keys(settings: OperatorSettings, state: StateDirectory, carrier: str) -> dict[str, str]:

@@ -31,14 +31,17 @@ class Cipher:
     def __init__(self, keyring: Keyring) -> None:
         # One object per key for good: making it anew doubles the cost of a value.
         self._ciphers = {key.id.encode("ascii"): AESGCM(key.secret) for key in keyring}
-        newest = keyring.newest.id.encode("ascii")
+        self.newest_key_id = keyring.newest.id
+        newest = self.newest_key_id.encode("ascii")
         self._newest = self._ciphers[newest]
-        self._header = bytes((_VERSION, len(newest))) + newest
+        self.newest_header = bytes((_VERSION, len(newest))) + newest
 
     def encrypt(self, value: str, church_id: UUID, kind: str) -> bytes:
         """The ciphertext of a church's value; twice the same value gives two ciphertexts."""
         nonce = os.urandom(_NONCE_BYTES)
-        return self._header + nonce + self._newest.encrypt(nonce, value.encode(), _associated_data(church_id, kind))
+        return (
+            self.newest_header + nonce + self._newest.encrypt(nonce, value.encode(), _associated_data(church_id, kind))
+        )
 
     def decrypt(self, ciphertext: bytes, church_id: UUID, kind: str) -> str:
         """The value again.
@@ -58,7 +61,19 @@ class Cipher:
 
     def is_current(self, ciphertext: bytes) -> bool:
         """Whether it was made under the newest key, so that a rotation can leave it alone."""
-        return ciphertext.startswith(self._header)
+        return ciphertext.startswith(self.newest_header)
+
+
+def key_id_of(ciphertext: bytes) -> str:
+    """The id of the key that a ciphertext was made under.
+
+    Raises:
+        CiphertextInvalid: it is no ciphertext.
+    """
+    try:
+        return _read_header(ciphertext)[0].decode("ascii")
+    except UnicodeDecodeError as error:
+        raise CiphertextInvalid from error
 
 
 def _associated_data(church_id: UUID, kind: str) -> bytes:

@@ -46,6 +46,11 @@ class Keys(msgspec.Struct, frozen=True, eq=False):
         """
         return self._cipher.decrypt(ciphertext, church_id, kind)
 
+    @property
+    def encryption_key_id(self) -> str:
+        """The id of the newest encryption key."""
+        return self._cipher.newest_key_id
+
     def is_current(self, ciphertext: bytes) -> bool:
         """Whether the newest key made it."""
         return self._cipher.is_current(ciphertext)

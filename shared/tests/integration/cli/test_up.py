@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,8 @@ import aiohttp
 import pytest
 
 from koinonia.cli.state import StateDirectory
+from koinonia.servers import discard
+from koinonia.servers.finding import choice_of
 from koinonia.servers.ports import free_ports
 
 WaitUntil = Callable[..., Awaitable[object]]
@@ -24,8 +27,9 @@ main(["up", "--state-dir", sys.argv[1], "--port", sys.argv[2], "--processes", "b
 NAMES = {"postgres", "rabbitmq", "redis", "carrier", "billing-1", "billing-2"}
 
 
-async def start(folder: Path) -> asyncio.subprocess.Process:
+async def start(folder: Path, **settings: str) -> asyncio.subprocess.Process:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("KOINONIA_")}
+    environ |= {"KOINONIA_SERVERS": choice_of(os.environ)} | settings
     (port,) = free_ports(1)
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -98,3 +102,12 @@ async def test_up_runs_everything_mends_it_and_takes_it_along(tmp_path: Path, wa
     up.kill()
     await up.wait()
     await wait_until(lambda: not any(is_running(process.pid) for process in last.values()))
+    discard(state.data)
+
+
+async def test_up_says_in_one_line_that_no_engine_answers(tmp_path: Path) -> None:
+    away = {"KOINONIA_SERVERS": "docker", "DOCKER_HOST": "tcp://127.0.0.1:1"}
+    up = await start(tmp_path / "state", **away)
+    _, error = await up.communicate()
+    assert up.returncode == 2
+    assert re.fullmatch(r"koinonia: no Docker engine answers at tcp://127\.0\.0\.1:1 \(.+\)\n", error.decode())

@@ -45,6 +45,7 @@ def test_settings_that_are_not_set_are_not_named() -> None:
         "KOINONIA_SERVERS": "auto",
         "KOINONIA_REDIS_URL": "redis://x",
         "KOINONIA_ENVIRONMENT": "development",
+        "KOINONIA_HOST": "127.0.0.1",
         "KOINONIA_DATABASE_POOL_SIZE": "10",
     }
     assert OperatorSettings(billing_password="b").passwords() == {"billing": "b"}

@@ -39,9 +39,9 @@ def test_replicas_are_numbered_and_workers_always(kind: str, count: int, names: 
     assert Layout({kind: count}).names(kind) == names
 
 
-def test_every_process_counts_against_the_databases_connections() -> None:
+def test_every_process_counts_against_the_databases_connections_and_one_that_is_being_replaced() -> None:
     assert Layout().total() == 7
-    assert Layout({"delivery-worker": 3}).connections(pool_size=10) == 9 * 12
+    assert Layout({"delivery-worker": 3}).connections(pool_size=10) == (9 + 1) * 12
 
 
 def test_a_worker_is_delivery_to_the_database_and_the_broker() -> None:
