@@ -17,6 +17,7 @@ from koinonia.cli.main import CommandFailed
 from koinonia.cli.places import find_places
 from koinonia.cli.state import Process, StateDirectory
 from koinonia.demo.waiting import DemoFailed, until
+from koinonia.servers import discard
 from koinonia.servers.child import Child, spawn
 from koinonia.servers.ports import free_ports
 
@@ -76,6 +77,7 @@ async def _own(state: Path, say: Callable[[str], None]) -> AsyncIterator[Place]:
         raise
     say("stopping the platform that the demo started")
     await child.stop(grace_seconds=_STOP_SECONDS)
+    await asyncio.to_thread(discard, StateDirectory(directory).data)
     shutil.rmtree(own)
 
 

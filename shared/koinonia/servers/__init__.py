@@ -1,10 +1,11 @@
-"""PostgreSQL, RabbitMQ and Redis: found where a setting names them, else private instances of the installed programs.
+"""PostgreSQL, RabbitMQ and Redis: found where a setting names them, else private instances.
 
-A private instance listens on 127.0.0.1 alone, keeps all its files in one directory, and ends with the process that
-started it, even when that is killed. Nothing here touches a server that somebody else runs.
+A private instance is one of the installed program, or a container. It listens on 127.0.0.1 alone, keeps its files in
+one directory (a container: in itself, or in a volume named there), and ends with the process that started it, even when
+that is killed. Nothing here touches a server that somebody else runs.
 """
 
-from koinonia.servers.finding import Servers, Wanted, find, provide
+from koinonia.servers.finding import Servers, Wanted, discard, find, provide
 from koinonia.servers.unavailable import ServersUnavailable
 
-__all__ = ["Servers", "ServersUnavailable", "Wanted", "find", "provide"]
+__all__ = ["Servers", "ServersUnavailable", "Wanted", "discard", "find", "provide"]

@@ -1,4 +1,4 @@
-"""``python -m koinonia.servers``: the servers' programs are there, or are installed, before anybody starts one.
+"""``python -m koinonia.servers``: the servers' programs or images are there, or are got, before anybody starts one.
 
 Tests that run at the same time start servers of their own: what is missing is said and got once, before them.
 """

@@ -3,12 +3,9 @@
 import asyncio
 from abc import ABC, abstractmethod
 
-import aio_pika
-import asyncpg
-from redis.asyncio import Redis as RedisClient
 from yarl import URL
 
-from koinonia.servers.broker_admin import BrokerAdmin
+from koinonia.servers import probes
 from koinonia.servers.unavailable import ServersUnavailable
 
 _PORTS = {"postgres": 5432, "rabbitmq": 5672, "redis": 6379}
@@ -61,8 +58,7 @@ class ExternalPostgres(_External):
     variable = "KOINONIA_DATABASE_URL"
 
     async def _connect(self) -> None:
-        connection = await asyncpg.connect(self.url)
-        await connection.close()
+        await probes.postgres(self.url)
 
 
 class ExternalRabbitMQ(_External):
@@ -74,10 +70,7 @@ class ExternalRabbitMQ(_External):
         self.management_url = management_url
 
     async def _connect(self) -> None:
-        connection = await aio_pika.connect(self.url)
-        await connection.close()
-        async with BrokerAdmin(self.management_url) as admin:
-            await admin.version()
+        await probes.rabbitmq(self.url, self.management_url)
 
 
 class ExternalRedis(_External):
@@ -85,5 +78,4 @@ class ExternalRedis(_External):
     variable = "KOINONIA_REDIS_URL"
 
     async def _connect(self) -> None:
-        async with RedisClient.from_url(self.url) as client:
-            await client.ping()
+        await probes.redis(self.url)

@@ -1,7 +1,7 @@
 """The order in which a server is found: a setting that names it, an installed program, Docker, the package manager."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from koinonia.servers.unavailable import ServersUnavailable
 
 Choice = Literal["auto", "native", "docker"]
 
+NAMES = "containers"
+"""The file in a directory of servers that keeps the name and the password of those that ran in containers."""
 VARIABLES: dict[Kind, str] = {
     "postgres": "KOINONIA_DATABASE_URL",
     "rabbitmq": "KOINONIA_AMQP_URL",
@@ -47,6 +49,11 @@ class Server(Protocol):
 class Broker(Server, Protocol):
     @property
     def management_url(self) -> str: ...
+
+
+class PrivateBroker(Broker, Protocol):
+    async def remembers(self, since: float) -> bool: ...
+    async def control(self, *command: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -106,22 +113,46 @@ def find(environ: Mapping[str, str], wanted: Wanted) -> Servers:
     Raises:
         ServersUnavailable: what is missing, or which setting is wrong, in one line.
     """
-    provide(environ)
-    database, amqp, redis = (environ.get(VARIABLES[kind]) for kind in get_args(Kind))
+    contained = provide(environ)
     return Servers(
-        postgres=ExternalPostgres(database) if database else _private_postgres(wanted),
-        rabbitmq=_external_rabbitmq(environ, amqp) if amqp else RabbitMQ(wanted.directory, wanted.logs),
-        redis=ExternalRedis(redis) if redis else Redis(wanted.directory, wanted.logs),
+        postgres=_postgres(environ, wanted, contained="postgres" in contained),
+        rabbitmq=_rabbitmq(environ, wanted, contained="rabbitmq" in contained),
+        redis=_redis(environ, wanted, contained="redis" in contained),
     )
 
 
-def provide(environ: Mapping[str, str]) -> None:
-    """See to it that every server that no setting names can be started; its programs are installed where need be.
+def provide(environ: Mapping[str, str]) -> Collection[Kind]:
+    """See to it that every server that no setting names can be started; returns those that run in containers.
+
+    Images are pulled, and programs installed, where need be.
 
     Raises:
         ServersUnavailable: what is missing, or which setting is wrong, in one line.
     """
-    _provide(choice_of(environ), [kind for kind in get_args(Kind) if not environ.get(VARIABLES[kind])])
+    choice = choice_of(environ)
+    kinds = [kind for kind in get_args(Kind) if not environ.get(VARIABLES[kind])]
+    missing = [kind for kind in kinds if not programs.is_installed(kind)]
+    if choice == "docker":
+        _provide_containers(kinds, environ)
+        return kinds
+    refused = ""
+    if missing and choice == "auto":
+        try:
+            _provide_containers(missing, environ)
+        except ServersUnavailable as unavailable:
+            refused = f" ({unavailable})"
+        else:
+            return missing
+    _provide_programs(missing, refused)
+    return ()
+
+
+def discard(directory: Path) -> None:
+    """Remove what an engine keeps for a directory of servers, which is about to be removed itself."""
+    if (directory / NAMES).exists():
+        from koinonia.servers import containers  # noqa: PLC0415 - see below
+
+        containers.discard(directory)
 
 
 def choice_of(environ: Mapping[str, str]) -> Choice:
@@ -143,31 +174,57 @@ def management_url(environ: Mapping[str, str], amqp_url: str) -> str:
     return str(URL.build(scheme=scheme, user=address.user, password=address.password, host=host, port=port))
 
 
-def _provide(choice: Choice, kinds: Sequence[Kind]) -> None:
-    """See to it that private instances of these servers can be started; this is where another back end comes in."""
+def _provide_containers(kinds: Sequence[Kind], environ: Mapping[str, str]) -> None:
     if not kinds:
         return
-    if choice == "docker":
-        raise ServersUnavailable(
-            "KOINONIA_SERVERS=docker: servers in containers are not supported by this version; "
-            "use native, or name running servers by " + ", ".join(VARIABLES[kind] for kind in kinds)
-        )
-    missing = [kind for kind in kinds if not programs.is_installed(kind)]
+    try:
+        from koinonia.servers import containers  # noqa: PLC0415 - its packages are large, and for development
+    except ModuleNotFoundError as error:
+        raise ServersUnavailable(f"servers in containers need requirements-dev.txt: {error}") from error
+    containers.provide(kinds, environ)
+
+
+def _provide_programs(missing: Sequence[Kind], refused: str) -> None:
+    """Install these servers' programs; ``refused`` tells why they cannot run in containers."""
     if missing and install.can_install():
         install.install(missing)
-        missing = [kind for kind in kinds if not programs.is_installed(kind)]
+        missing = [kind for kind in missing if not programs.is_installed(kind)]
     if missing:
         raise ServersUnavailable(
-            f"not installed: {', '.join(missing)}; on Debian or Ubuntu, as root: apt-get install "
+            f"not installed: {', '.join(missing)}{refused}; on Debian or Ubuntu, as root: apt-get install "
             + " ".join(install.packages(missing))
             + "; or name running servers by "
             + ", ".join(VARIABLES[kind] for kind in missing)
         )
 
 
-def _external_rabbitmq(environ: Mapping[str, str], url: str) -> ExternalRabbitMQ:
-    return ExternalRabbitMQ(url, management_url(environ, url))
+def _postgres(environ: Mapping[str, str], wanted: Wanted, *, contained: bool) -> Server:
+    if url := environ.get(VARIABLES["postgres"]):
+        return ExternalPostgres(url)
+    directory, logs, durable, most = wanted.directory, wanted.logs, wanted.durable, wanted.max_connections
+    if contained:
+        from koinonia.servers.containers import ContainerPostgres, image  # noqa: PLC0415
+
+        named = image("postgres", environ)
+        return ContainerPostgres(named, directory, logs, durable=durable, max_connections=most)
+    return Postgres(directory, logs, durable=durable, max_connections=most)
 
 
-def _private_postgres(wanted: Wanted) -> Postgres:
-    return Postgres(wanted.directory, wanted.logs, durable=wanted.durable, max_connections=wanted.max_connections)
+def _rabbitmq(environ: Mapping[str, str], wanted: Wanted, *, contained: bool) -> Broker:
+    if url := environ.get(VARIABLES["rabbitmq"]):
+        return ExternalRabbitMQ(url, management_url(environ, url))
+    if contained:
+        from koinonia.servers.containers import ContainerRabbitMQ, image  # noqa: PLC0415
+
+        return ContainerRabbitMQ(image("rabbitmq", environ), wanted.directory, wanted.logs, durable=wanted.durable)
+    return RabbitMQ(wanted.directory, wanted.logs)
+
+
+def _redis(environ: Mapping[str, str], wanted: Wanted, *, contained: bool) -> Server:
+    if url := environ.get(VARIABLES["redis"]):
+        return ExternalRedis(url)
+    if contained:
+        from koinonia.servers.containers import ContainerRedis, image  # noqa: PLC0415
+
+        return ContainerRedis(image("redis", environ), wanted.directory, wanted.logs)
+    return Redis(wanted.directory, wanted.logs)

@@ -4,11 +4,11 @@ import asyncio
 import os
 import pwd
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import asyncpg
-
+from koinonia.servers import probes
 from koinonia.servers.child import Child, spawn
 from koinonia.servers.ports import free_ports
 from koinonia.servers.programs import postgres_directory
@@ -17,15 +17,20 @@ from koinonia.servers.waiting import until_ready
 
 _OLD_SERVER_SECONDS = 10.0
 _COMMON = {
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
     "log_min_messages": "warning",
+    "log_error_verbosity": "terse",  # an error's detail quotes the row or the key: names and texts
     "max_wal_size": "2GB",
     "random_page_cost": "1.1",
     "max_locks_per_transaction": "256",  # a clone with all its partitions, dumped or dropped in one transaction
 }
 # What a killed server had acknowledged stays true here too: synchronous_commit is on. Only the machine may not crash.
 _THROW_AWAY = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "on"}
+_ALONE = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+STATISTICS = {
+    "shared_preload_libraries": "pg_stat_statements",
+    "pg_stat_statements.track_utility": "off",
+    "track_io_timing": "on",
+}
 
 
 class Postgres:
@@ -36,7 +41,7 @@ class Postgres:
     def __init__(self, directory: Path, logs: Path, *, durable: bool = False, max_connections: int = 400) -> None:
         self._data = directory / "postgres"
         self._log = logs / "postgres.log"
-        self._settings = _COMMON | ({} if durable else _THROW_AWAY) | {"max_connections": str(max_connections)}
+        self._settings = _ALONE | server_settings(durable=durable, max_connections=max_connections)
         (self.port,) = free_ports(1)
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         self._child: Child | None = None
@@ -55,9 +60,8 @@ class Postgres:
             await self._initdb(programs)
         await self._clear_stale_lock()
         settings = self._settings | {"port": str(self.port)} | _statistics(programs)
-        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        self._child = self._spawn([str(programs / "postgres"), *options])
-        await until_ready(self.name, self._child, self.port, self._connect)
+        self._child = self._spawn([str(programs / "postgres"), *as_options(settings)])
+        await until_ready(self.name, self._child, self.port, lambda: probes.postgres(self.url))
 
     async def wait(self) -> None:
         """Wait until the process ends."""
@@ -81,10 +85,6 @@ class Postgres:
                 os.kill(pid, signal.SIGKILL)
         while any(_is_alive(pid) for pid in children):  # noqa: ASYNC110 - nobody tells when another's child ends
             await asyncio.sleep(0.01)
-
-    async def _connect(self) -> None:
-        connection = await asyncpg.connect(self.url, timeout=5)
-        await connection.close()
 
     async def _initdb(self, programs: Path) -> None:
         command = [
@@ -140,16 +140,19 @@ class Postgres:
         lock.unlink(missing_ok=True)
 
 
+def server_settings(*, durable: bool, max_connections: int) -> dict[str, str]:
+    """Return what every private PostgreSQL is told, wherever it runs."""
+    return _COMMON | ({} if durable else _THROW_AWAY) | {"max_connections": str(max_connections)}
+
+
+def as_options(settings: Mapping[str, str]) -> list[str]:
+    """Return settings as words of the command line."""
+    return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+
+
 def _statistics(programs: Path) -> dict[str, str]:
     """Return the settings of pg_stat_statements where this installation has it (Debian's always does)."""
-    library = programs.parent / "lib" / "pg_stat_statements.so"
-    if not library.exists():
-        return {}
-    return {
-        "shared_preload_libraries": "pg_stat_statements",
-        "pg_stat_statements.track_utility": "off",
-        "track_io_timing": "on",
-    }
+    return STATISTICS if (programs.parent / "lib" / "pg_stat_statements.so").exists() else {}
 
 
 def _user_and_group() -> tuple[int, int] | tuple[None, None]:

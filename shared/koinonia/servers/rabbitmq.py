@@ -1,14 +1,14 @@
 """A private RabbitMQ with its management API."""
 
+import asyncio
 import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-import aio_pika
-
-from koinonia.servers.broker_admin import BrokerAdmin
+from koinonia.servers import probes
 from koinonia.servers.child import Child, spawn
 from koinonia.servers.ports import free_ports
 from koinonia.servers.programs import rabbitmq_script
@@ -57,7 +57,8 @@ class RabbitMQ:
             command = [epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"]
             self._epmd = spawn(command, log=self._log, environ=environ, directory=self._directory)
         self._child = spawn([str(script)], log=self._log, environ=environ, directory=self._directory)
-        await until_ready(self.name, self._child, self._management_port, self._connect)
+        probe = partial(probes.rabbitmq, self.url, self.management_url)
+        await until_ready(self.name, self._child, self._management_port, probe)
 
     async def wait(self) -> None:
         """Wait until the broker's process ends."""
@@ -76,7 +77,7 @@ class RabbitMQ:
         if self._child:
             await self._child.kill()
 
-    def remembers(self, since: float) -> bool:
+    async def remembers(self, since: float) -> bool:
         """Tell whether the queues made until ``since`` (``time.time()``) would survive a kill.
 
         The broker writes down which quorum queues it has a second or more after they were made. Killed before that, it
@@ -85,11 +86,16 @@ class RabbitMQ:
         directory = self._directory / "data" / _NODE / "quorum" / _NODE
         return all((directory / name).stat().st_mtime >= since for name in ("names.dets", "meta.dets"))
 
-    async def _connect(self) -> None:
-        connection = await aio_pika.connect(self.url, timeout=5)
-        await connection.close()
-        async with BrokerAdmin(self.management_url) as admin:
-            await admin.version()
+    async def control(self, *command: str) -> None:
+        """Run ``rabbitmqctl``, and complain if it does."""
+        script = rabbitmq_script()
+        assert script is not None  # noqa: S101 - it was started by it
+        program = str(script.with_name("rabbitmqctl"))
+        process = await asyncio.create_subprocess_exec(
+            program, *command, env=self._write_files(), stdout=asyncio.subprocess.DEVNULL
+        )
+        if await process.wait() != 0:
+            raise RuntimeError(f"rabbitmqctl {' '.join(command)} failed")
 
     def _write_files(self) -> dict[str, str]:
         """Write every file that the node reads, and return its environment: nothing is taken from the machine's own."""

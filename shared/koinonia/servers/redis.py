@@ -5,8 +5,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from redis.asyncio import Redis as Client
-
+from koinonia.servers import probes
 from koinonia.servers.child import Child, spawn
 from koinonia.servers.ports import free_ports
 from koinonia.servers.unavailable import ServersUnavailable
@@ -38,7 +37,7 @@ class Redis:
         command = [program, "--bind", "127.0.0.1", "--port", str(self.port)]
         command += ["--save", "", "--appendonly", "no", "--dir", str(self._directory)]
         self._child = spawn(command, log=self._log, environ=os.environ)
-        await until_ready(self.name, self._child, self.port, self._ping)
+        await until_ready(self.name, self._child, self.port, lambda: probes.redis(self.url))
 
     async def wait(self) -> None:
         """Wait until the process ends."""
@@ -53,7 +52,3 @@ class Redis:
         """As ``kill -9``."""
         if self._child:
             await self._child.kill()
-
-    async def _ping(self) -> None:
-        async with Client.from_url(self.url, socket_timeout=2) as client:
-            await client.ping()

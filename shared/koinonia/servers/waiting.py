@@ -2,15 +2,24 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from koinonia.servers.child import Child
 from koinonia.servers.unavailable import ServersUnavailable
 
 _READY_SECONDS = 120.0
 _PAUSE_SECONDS = 0.1
 
 
-async def until_ready(name: str, child: Child, port: int, probe: Callable[[], Awaitable[object]]) -> None:
+class Starting(Protocol):
+    """A process, or a container, with a log."""
+
+    @property
+    def running(self) -> bool: ...
+
+    def tail(self) -> str: ...
+
+
+async def until_ready(name: str, starting: Starting, port: int, probe: Callable[[], Awaitable[object]]) -> None:
     """Wait until something listens on ``port`` and ``probe``, a real client, raises nothing.
 
     Raises:
@@ -20,8 +29,8 @@ async def until_ready(name: str, child: Child, port: int, probe: Callable[[], Aw
     deadline = loop.time() + _READY_SECONDS
     failure: Exception | None = None
     while loop.time() < deadline:
-        if not child.running:
-            raise ServersUnavailable(f"{name} ended while it started; its log ends:\n{child.tail()}")
+        if not starting.running:
+            raise ServersUnavailable(f"{name} ended while it started; its log ends:\n{starting.tail()}")
         try:
             await _knock(port)
             await asyncio.wait_for(probe(), 10)
@@ -30,7 +39,7 @@ async def until_ready(name: str, child: Child, port: int, probe: Callable[[], Aw
             failure = error
         await asyncio.sleep(_PAUSE_SECONDS)
     waited = f"{name} did not answer in {_READY_SECONDS:.0f} s ({failure!r})"
-    raise ServersUnavailable(f"{waited}; its log ends:\n{child.tail()}")
+    raise ServersUnavailable(f"{waited}; its log ends:\n{starting.tail()}")
 
 
 async def _knock(port: int) -> None:

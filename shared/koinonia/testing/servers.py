@@ -5,17 +5,16 @@ import hmac
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import cast
 from uuid import uuid4
 
 import asyncpg
 import pytest
 from yarl import URL
 
-from koinonia.servers import Servers
+from koinonia.servers import Wanted, find
 from koinonia.servers.broker_admin import BrokerAdmin
-from koinonia.servers.postgres import Postgres
-from koinonia.servers.rabbitmq import RabbitMQ
-from koinonia.servers.redis import Redis
+from koinonia.servers.finding import VARIABLES, PrivateBroker, Server
 from koinonia.testing.run import Run
 
 
@@ -86,9 +85,9 @@ class OwnServers(TestServers):
 
     __test__ = False
 
-    postgres: Postgres
-    rabbitmq: RabbitMQ
-    redis: Redis
+    postgres: Server
+    rabbitmq: PrivateBroker
+    redis: Server
 
 
 @pytest.fixture(scope="session")
@@ -113,26 +112,22 @@ def servers(run: Run) -> TestServers:
 
 @pytest.fixture(scope="session")
 async def private_servers(run: Run) -> AsyncIterator[OwnServers]:
-    """The servers behind `own_servers`, once per pytest process."""
+    """The servers behind `own_servers`, once per pytest process: private ones, whatever a setting names."""
     directory = run.directory / f"own-{os.getpid()}"
     directory.mkdir(mode=0o755)
-    postgres, rabbitmq, redis = (
-        Postgres(directory, directory),
-        RabbitMQ(directory, directory),
-        Redis(directory, directory),
-    )
-    private = Servers(postgres, rabbitmq, redis)
+    environ = {name: value for name, value in os.environ.items() if name not in VARIABLES.values()}
+    private = find(environ, Wanted(directory, directory))
     await private.start()
     yield OwnServers(
-        database_admin_url=postgres.url,
-        amqp_admin_url=rabbitmq.url,
-        management_url=rabbitmq.management_url,
-        redis_url=redis.url,
+        database_admin_url=private.postgres.url,
+        amqp_admin_url=private.rabbitmq.url,
+        management_url=private.rabbitmq.management_url,
+        redis_url=private.redis.url,
         run=Run(directory, run.pid),
         name=run.name,
-        postgres=postgres,
-        rabbitmq=rabbitmq,
-        redis=redis,
+        postgres=private.postgres,
+        rabbitmq=cast("PrivateBroker", private.rabbitmq),
+        redis=private.redis,
     )
     await private.kill()
 

@@ -1,7 +1,5 @@
 """Servers that are killed and come back: the bus goes on by itself, and nothing is lost."""
 
-import asyncio
-
 import pytest
 
 from koinonia.bus import BrokerUnavailable, Bus, Publisher, Subscription, outbox
@@ -9,7 +7,6 @@ from koinonia.bus.relay import Relay
 from koinonia.errors import is_transient
 from koinonia.events import gateway
 from koinonia.life import Life
-from koinonia.servers.programs import rabbitmq_script
 from koinonia.testing.bus_world import COUNT_OUTBOX, QUEUE, World, apply
 from koinonia.testing.fixtures import wait_until
 from koinonia.testing.servers import OwnServers
@@ -93,7 +90,7 @@ async def test_a_broker_short_of_memory_gets_each_event_once_however_often_the_r
     relay = Relay(world.database, Publisher(world.publishing, timeout_seconds=0.3))
     await _add(world, range(1))
     await relay.relay_batch()  # the connection is made: only one that publishes is told that it is blocked
-    await _control(servers, "set_vm_memory_high_watermark", "absolute", "1MB")
+    await servers.rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1MB")
     try:
         await _add(world, range(1, 6))
         for _ in range(5):
@@ -105,7 +102,7 @@ async def test_a_broker_short_of_memory_gets_each_event_once_however_often_the_r
         await wait_until(lambda: _applied(world, 1))
         await world.settled()
     finally:
-        await _control(servers, "set_vm_memory_high_watermark", "absolute", "2GB")
+        await servers.rabbitmq.control("set_vm_memory_high_watermark", "absolute", "2GB")
     await wait_until(lambda: _unblocked(world))
     await relay.relay_batch()
     assert await world.count(COUNT_OUTBOX) == 0
@@ -115,16 +112,3 @@ async def test_a_broker_short_of_memory_gets_each_event_once_however_often_the_r
 
 async def _unblocked(world: World) -> bool:
     return not await world.publishing.is_blocked()
-
-
-async def _control(servers: OwnServers, *command: str) -> None:
-    """Run the broker's own control program."""
-    script = rabbitmq_script()
-    assert script is not None
-    process = await asyncio.create_subprocess_exec(
-        str(script.with_name("rabbitmqctl")),
-        *command,
-        env=servers.rabbitmq._write_files(),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    assert await process.wait() == 0

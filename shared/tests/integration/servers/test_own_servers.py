@@ -14,8 +14,9 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis as RedisClient
 
-from koinonia.servers import ServersUnavailable
+from koinonia.servers import ServersUnavailable, programs
 from koinonia.servers.child import spawn
+from koinonia.servers.finding import VARIABLES
 from koinonia.servers.postgres import Postgres
 from koinonia.servers.redis import Redis
 from koinonia.testing.servers import OwnServers
@@ -29,13 +30,18 @@ from pathlib import Path
 from koinonia.servers import Wanted, find
 
 async def main():
-    servers = find({}, Wanted(Path(sys.argv[1]), Path(sys.argv[1])))
+    servers = find({"KOINONIA_SERVERS": "native"}, Wanted(Path(sys.argv[1]), Path(sys.argv[1])))
     await servers.start()
     print(json.dumps({server.name: server.pid for server in servers.all()}), flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())
 """
+
+
+native = pytest.mark.skipif(
+    not all(map(programs.is_installed, VARIABLES)), reason="the servers' programs are not installed"
+)
 
 
 async def test_what_postgres_acknowledged_survives_its_kill(own_servers: OwnServers) -> None:
@@ -64,6 +70,7 @@ async def test_a_confirmed_message_survives_the_brokers_kill(own_servers: OwnSer
     await channel.default_exchange.publish(message, queue.name)
     made_at = time.time()
     await wait_until(lambda: rabbitmq.remembers(made_at))
+    await connection.close()
     await rabbitmq.kill()
     await rabbitmq.start()
     connection = await aio_pika.connect(rabbitmq.url)
@@ -82,6 +89,7 @@ async def test_redis_comes_back_empty_on_the_same_port(own_servers: OwnServers) 
         assert await client.get("key") is None
 
 
+@native
 async def test_a_lock_file_of_a_killed_server_keeps_nobody_out(tmp_path: Path) -> None:
     postgres = Postgres(tmp_path, tmp_path)
     await postgres.start()
@@ -93,6 +101,7 @@ async def test_a_lock_file_of_a_killed_server_keeps_nobody_out(tmp_path: Path) -
     await postgres.kill()
 
 
+@native
 async def test_data_in_use_is_not_started_upon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("koinonia.servers.postgres._OLD_SERVER_SECONDS", 0.2)
     postgres = Postgres(tmp_path, tmp_path)
@@ -102,6 +111,7 @@ async def test_data_in_use_is_not_started_upon(tmp_path: Path, monkeypatch: pyte
     await postgres.kill()
 
 
+@native
 async def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
     redis = Redis(tmp_path, tmp_path)
     second = Redis(tmp_path, tmp_path)
@@ -112,6 +122,7 @@ async def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
     await redis.stop()
 
 
+@native
 async def test_nothing_survives_the_kill_of_who_started_it(tmp_path: Path, wait_until: WaitUntil) -> None:
     starter = await asyncio.create_subprocess_exec(
         sys.executable, "-c", STARTER, str(tmp_path), stdout=asyncio.subprocess.PIPE, cwd="/"

@@ -1,18 +1,29 @@
 """The order in which servers are found, and what is said when they are not."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from koinonia.servers import ServersUnavailable, Wanted, find, install, programs
+from koinonia.servers import ServersUnavailable, Wanted, containers, find, install, programs
+from koinonia.servers.containers import IMAGES, ContainerRabbitMQ, ContainerRedis, image
 from koinonia.servers.external import ExternalPostgres, NotPrivateError
 from koinonia.servers.finding import choice_of, management_url
+from koinonia.servers.postgres import Postgres
 
 NAMED = {
     "KOINONIA_DATABASE_URL": "postgresql://admin@db.example:6000/koinonia",
     "KOINONIA_AMQP_URL": "amqp://admin:secret@mq.example/",
     "KOINONIA_REDIS_URL": "redis://cache.example/0",
 }
+
+
+NOWHERE = "tcp://127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", NOWHERE)
 
 
 @pytest.fixture
@@ -40,11 +51,18 @@ def test_the_management_api_is_beside_the_broker_unless_it_is_named() -> None:
 def test_what_is_missing_is_said_in_one_line(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "is_installed", lambda kind: kind == "postgres")
     monkeypatch.setattr(install, "can_install", lambda: False)
+    what_to_do = (
+        "; on Debian or Ubuntu, as root: apt-get install rabbitmq-server redis-server; "
+        "or name running servers by KOINONIA_AMQP_URL, KOINONIA_REDIS_URL"
+    )
+    with pytest.raises(ServersUnavailable) as caught:
+        find({"KOINONIA_SERVERS": "native"}, wanted)
+    assert str(caught.value) == f"not installed: rabbitmq, redis{what_to_do}"
     with pytest.raises(ServersUnavailable) as caught:
         find({}, wanted)
-    assert str(caught.value) == (
-        "not installed: rabbitmq, redis; on Debian or Ubuntu, as root: apt-get install rabbitmq-server redis-server; "
-        "or name running servers by KOINONIA_AMQP_URL, KOINONIA_REDIS_URL"
+    assert re.fullmatch(
+        rf"not installed: rabbitmq, redis \(no Docker engine answers at {NOWHERE} \(.+\)\){re.escape(what_to_do)}",
+        str(caught.value),
     )
 
 
@@ -57,9 +75,30 @@ def test_root_on_debian_gets_what_is_missing(wanted: Wanted, monkeypatch: pytest
     assert installed == {"postgres", "rabbitmq", "redis"}
 
 
-def test_docker_is_refused_and_nothing_else_tried_in_its_place(wanted: Wanted) -> None:
-    with pytest.raises(ServersUnavailable, match=r"^KOINONIA_SERVERS=docker: .* not supported"):
+def test_what_is_not_installed_runs_in_a_container_where_an_engine_answers(
+    wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provided: list[str] = []
+    monkeypatch.setattr(programs, "is_installed", lambda kind: kind == "postgres")
+    monkeypatch.setattr(install, "install", lambda _kinds: pytest.fail("nothing need be installed"))
+    monkeypatch.setattr(containers, "provide", lambda kinds, _environ: provided.extend(kinds))
+    servers = find({}, wanted)
+    assert provided == ["rabbitmq", "redis"]
+    assert [type(server) for server in servers.all()] == [Postgres, ContainerRabbitMQ, ContainerRedis]
+
+
+def test_docker_takes_nothing_else_in_the_place_of_an_engine(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "is_installed", lambda _kind: True)
+    with pytest.raises(ServersUnavailable, match=rf"^no Docker engine answers at {NOWHERE} \(.+\)$"):
         find({"KOINONIA_SERVERS": "docker"}, wanted)
+
+
+def test_images_are_named_by_settings() -> None:
+    assert image("redis", {"REDIS_IMAGE": "elsewhere.example/redis:8"}) == "elsewhere.example/redis:8"
+    assert image("redis", {"REDIS_IMAGE": ""}) == "redis:7"
+    compose = (Path(__file__).parents[4] / "docker-compose.yml").read_text()
+    for variable, usual in IMAGES.values():
+        assert f"image: ${{{variable}:-{usual}}}\n" in compose  # the same, with the same default
 
 
 def test_docker_asks_for_nothing_when_every_server_is_named(wanted: Wanted) -> None:

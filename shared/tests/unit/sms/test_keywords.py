@@ -39,6 +39,16 @@ def test_courtesy_around_a_stop_word_does_not_hide_it(word: str, form: str) -> N
             "STOP\n\nSent from my iPhone",
         ),
         *("stop\r\n", "Stop!!! STOP!!!", "STOP 🛑", "un\u00adsubscribe"),
+        *(
+            "\n\nStop.\n\n",
+            "\u00a0STOP\u00a0",
+            "Stop, all!",
+            "stop-all",
+            "STOP\nALL",
+            "Opt\nout",
+            "\u200fSTOP\u200f",
+            "stop stop stop",
+        ),
     ],
 )
 def test_what_people_write_instead_stops_too(text: str) -> None:
@@ -63,6 +73,12 @@ def test_what_people_write_instead_stops_too(text: str) -> None:
 )
 def test_other_texts_are_no_keyword(text: str) -> None:
     assert keywords.judge(text) is None
+
+
+@given(st.sampled_from(("start", "unstop", "help", "info")), EDGES, EDGES, st.booleans())
+def test_start_and_help_words_count_in_any_case_and_wrapping(word: str, before: str, after: str, upper: bool) -> None:
+    written = before + (word.upper() if upper else word.title()) + after
+    assert keywords.judge(written) == ("help" if word in {"help", "info"} else "start")
 
 
 @pytest.mark.parametrize("text", ["START", " start. ", "Unstop!", "start please", "'Start' thank you"])
