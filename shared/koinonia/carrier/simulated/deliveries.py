@@ -138,6 +138,7 @@ class Deliveries:
         try:
             if await self._post(event):
                 self.figures.delivered += 1
+                _note_heard(event)
             else:
                 self.figures.failed_attempts += 1
                 self._try_again(event)
@@ -163,6 +164,12 @@ class Deliveries:
                 return 200 <= await self._poster.post(url, self._signer.headers(body), body) < 300
         except (OSError, ValueError):  # no answer, or none in time; ValueError: not a URL
             return False
+
+
+def _note_heard(event: Event) -> None:
+    subject = event.subject
+    if isinstance(subject, Text) and event.status is not None:
+        subject.heard = (*subject.heard, event.status)
 
 
 def _url_for(event: Event) -> str | None:

@@ -34,6 +34,7 @@ class Text(msgspec.Struct, kw_only=True, gc=False):
     completed_at: datetime | None = None
     error_code: str | None = None
     error_title: str | None = None
+    heard: tuple[Status, ...] = ()  # what its webhooks told and were answered 2xx for, in that order
 
 
 class InboundText(msgspec.Struct, kw_only=True, gc=False):

@@ -1,0 +1,249 @@
+"""What Postgres knows, read as its administrator: a church's rows in one snapshot, and what the platform left lying."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from koinonia.db.roles import SERVICES
+
+OPEN = frozenset({"queued", "sending", "sent", "unknown"})
+PATIENCE_SECONDS = 60.0
+_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the connection ended in the middle of an exchange
+    OSError,
+    TimeoutError,
+)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A recipient's copy."""
+
+    id: UUID
+    source_id: UUID
+    kind: str
+    status: str
+    segments: int
+    attempt: int
+    carrier_id: str | None
+    accepted_at: datetime | None
+    phone_ciphertext: bytes
+    work_state: str | None  # of its row in the work table; None: nothing is to be done
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """What a broadcast may use."""
+
+    message_id: UUID
+    status: str
+    segment_bound: int
+    used_segments: int
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A broadcast as messaging has it; ``counts`` without zeros."""
+
+    id: UUID
+    status: str
+    content: str
+    total_recipients: int
+    counts: dict[str, int]
+
+
+class Books(msgspec.Struct, frozen=True):
+    """A church's rows at one moment."""
+
+    rows: list[Row]
+    messages: list[Message]
+    reservations: list[Reservation]
+    used_segments: int
+    reserved_segments: int
+    ledger_segments: int
+    ledger_recipients: int
+    open_holds: int
+
+    def of(self, message_id: UUID) -> list[Row]:
+        """The rows of a broadcast."""
+        return [row for row in self.rows if row.source_id == message_id]
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A connection of the platform's, as Postgres sees it."""
+
+    application_name: str
+    client_port: int
+    transaction_seconds: float | None  # since it began; None: none is open
+    query: str
+
+    @property
+    def relays(self) -> bool:
+        """Whether it is a relay that holds rows of an outbox and waits for the broker."""
+        return self.transaction_seconds is not None and "FROM outbox" in self.query and "SKIP LOCKED" in self.query
+
+
+_STATUSES = (
+    "queued", "sending", "sent", "unknown", "delivered", "undelivered", "unconfirmed", "failed", "suppressed",
+    "cancelled", "expired",
+)  # fmt: skip
+_ROWS = """
+    SELECT
+        recipients.id, recipients.source_id, recipients.kind, recipients.status, recipients.segments,
+        recipients.attempt, recipients.carrier_id, recipients.accepted_at, recipients.phone_ciphertext,
+        work.state AS work_state
+    FROM delivery.recipients
+    LEFT JOIN delivery.work ON work.recipient_id = recipients.id
+    WHERE recipients.church_id = $1
+"""
+_MESSAGES = "SELECT * FROM messaging.messages WHERE church_id = $1"
+_RESERVATIONS = """
+    SELECT message_id, status, segment_bound, used_segments FROM billing.reservations WHERE church_id = $1
+"""
+_BILL = """
+    SELECT
+        used_segments, reserved_segments,
+        (SELECT coalesce(sum(segments), 0) FROM billing.usage_ledger WHERE church_id = $1)::int AS ledger_segments,
+        (SELECT coalesce(sum(recipients), 0) FROM billing.usage_ledger WHERE church_id = $1)::int AS ledger_recipients,
+        (SELECT count(*) FROM delivery.holds WHERE church_id = $1 AND settled_at IS NULL)::int AS open_holds
+    FROM billing.subscriptions
+    WHERE church_id = $1
+"""
+_STANDING = "SELECT status, count(*)::int FROM delivery.recipients WHERE church_id = $1 GROUP BY status"
+_SESSIONS = """
+    SELECT
+        application_name, client_port, query,
+        CASE WHEN state = 'idle in transaction' OR (state = 'active' AND xact_start IS NOT NULL)
+            THEN extract(epoch FROM clock_timestamp() - xact_start)::float8
+        END AS transaction_seconds
+    FROM pg_stat_activity
+    WHERE application_name LIKE 'koinonia-%' AND client_port > 0
+"""
+_ADVISORY_LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+_HELD = "SELECT phone_index FROM delivery.holds WHERE church_id = $1"
+_LEASES_ENDED = "SELECT count(*) FROM delivery.work WHERE state = 'sending' AND leased_until < clock_timestamp()"
+_BEGUN = "SELECT count(*) FROM delivery.recipients WHERE source_id = $1 AND status <> 'queued'"
+_TAKEN = "SELECT count(*) FROM delivery.inbox WHERE queue = 'delivery.chunks' AND event_id = ANY($1::uuid[])"
+_SENDING = "SELECT count(*) FROM delivery.work WHERE church_id = $1 AND state = 'sending'"
+
+
+class Reader:
+    """Asks Postgres, and waits while it is away."""
+
+    def __init__(self, url: Callable[[], str]) -> None:
+        self._url = url
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._turn = asyncio.Lock()
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def fetch(self, query: str, *values: object) -> list[asyncpg.Record]:
+        """One query's rows."""
+        return (await self._read([(query, values)]))[0]
+
+    async def count(self, query: str, *values: object) -> int:
+        """A query's one number."""
+        return int((await self.fetch(query, *values))[0][0])
+
+    async def books(self, church_id: UUID) -> Books:
+        """All of a church's rows in one snapshot."""
+        queries = (_ROWS, _MESSAGES, _RESERVATIONS, _BILL)
+        rows, messages, reservations, (bill,) = await self._read([(query, (church_id,)) for query in queries])
+        return Books(
+            rows=msgspec.convert([dict(row) for row in rows], list[Row]),
+            messages=[_message(row) for row in messages],
+            reservations=msgspec.convert([dict(row) for row in reservations], list[Reservation]),
+            **dict(bill),
+        )
+
+    async def standing(self, church_id: UUID) -> Counter[str]:
+        """How many recipients have which status."""
+        return Counter({row["status"]: row["count"] for row in await self.fetch(_STANDING, church_id)})
+
+    async def begun(self, message_id: UUID) -> int:
+        """How many recipients of a broadcast workers have had in their hands."""
+        return await self.count(_BEGUN, message_id)
+
+    async def inbox_rows(self, event_ids: Sequence[UUID]) -> int:
+        """How many of these events delivery has taken."""
+        return await self.count(_TAKEN, list(event_ids))
+
+    async def sending(self, church_id: UUID) -> int:
+        """How many recipients workers hold."""
+        return await self.count(_SENDING, church_id)
+
+    async def ended_leases(self) -> int:
+        """How many leases have ended and were not noticed yet."""
+        return await self.count(_LEASES_ENDED)
+
+    async def held_phones(self, church_id: UUID) -> set[bytes]:
+        """Whose opt-outs delivery has heard."""
+        return {row["phone_index"] for row in await self.fetch(_HELD, church_id)}
+
+    async def locked_outbox_rows(self, service: str) -> int:
+        """How many rows of an outbox a relay holds at this moment."""
+        # The two are read under one snapshot; only locking passes over what is held.
+        free = f"SELECT count(*) FROM (SELECT FROM {service}.outbox FOR UPDATE SKIP LOCKED) AS free"
+        rows = f"SELECT count(*) FROM {service}.outbox"
+        (total,), (unlocked,) = await self._read([(rows, ()), (free, ())], isolation="repeatable_read", readonly=False)
+        return int(total[0]) - int(unlocked[0])
+
+    async def waiting(self) -> dict[str, int]:
+        """What waits in outboxes, for a fact, or for its row; without zeros."""
+        tables = [f"{service}.{table}" for service in SERVICES for table in ("outbox", "parked")]
+        tables.append("delivery.parked_receipts")
+        counts = await self._read([(f"SELECT count(*) FROM {table}", ()) for table in tables])
+        return {table: found[0][0] for table, found in zip(tables, counts, strict=True) if found[0][0]}
+
+    async def sessions(self) -> list[Session]:
+        """The platform's connections."""
+        return msgspec.convert([dict(row) for row in await self.fetch(_SESSIONS)], list[Session])
+
+    async def advisory_locks(self) -> int:
+        """How many advisory locks anybody holds or waits for."""
+        return await self.count(_ADVISORY_LOCKS)
+
+    async def _read(
+        self,
+        queries: list[tuple[str, tuple[object, ...]]],
+        *,
+        isolation: Any = "repeatable_read",
+        readonly: bool = True,
+    ) -> list[list[asyncpg.Record]]:
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        async with self._turn:
+            while True:
+                try:
+                    connection = await self._connect()
+                    async with connection.transaction(isolation=isolation, readonly=readonly):
+                        return [await connection.fetch(query, *values) for query, values in queries]
+                except _AWAY:
+                    await self.close()
+                    if asyncio.get_running_loop().time() > deadline:
+                        raise
+                    await asyncio.sleep(0.05)
+                except asyncpg.SerializationError:
+                    await asyncio.sleep(0.01)  # somebody deleted what was to be locked: the next snapshot is without it
+
+    async def _connect(self) -> "asyncpg.Connection[Any]":
+        if self._connection is None or self._connection.is_closed():
+            with suppress(KeyError):
+                self._connection = await asyncpg.connect(self._url(), timeout=5, command_timeout=30)
+        if self._connection is None:
+            raise ConnectionError("postgres is not listed")
+        return self._connection
+
+
+def _message(row: asyncpg.Record) -> Message:
+    counts = {status: row[status] for status in _STATUSES if row[status]}
+    return Message(row["id"], row["status"], row["content"], row["total_recipients"], counts)

@@ -1,0 +1,406 @@
+"""One run: a church, a broadcast, the deeds of a plan at their moments, and the judgement when all has recovered."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import msgspec
+
+from koinonia.api.groups import GroupRequest
+from koinonia.api.messages import Message, SendRequest
+from koinonia.errors import KoinoniaError
+from koinonia.security.receipts import read_receipt_token
+from koinonia.testing.fixtures import wait_until
+
+from ..carrier import Text
+from ..church import Church, Person
+from ..platform import SETTINGS
+from . import leftovers
+from .books import OPEN
+from .bus import Ear
+from .judging import Copy, Facts, judge
+from .kernel import unread_bytes
+from .plan import LOST_CALLS, PEOPLE, RECEIPTS, SECOND_PEOPLE, STOPS, STORMS, WORKERS, Plan, Step
+from .stage import Stage, service_of
+
+FIRST = "The service begins at ten, whatever happens."
+SECOND = "And bring a friend."
+LEAST_SECONDS = 10.0  # of the first broadcast
+SENT_SECONDS = 120.0  # until the share of a step is reached
+RECOVERY_SECONDS = 90.0  # from the last deed until all is as it must be
+STOP_AGAIN_SECONDS = 10.0
+PAUSE_SECONDS = float(SETTINGS["KOINONIA_LEASE_SECONDS"]) + 1.5
+CHUNK = "messaging.recipients.resolved"
+
+
+class Lost(KoinoniaError):
+    """A run found something lost, doubled or left behind."""
+
+    code = "LOST"
+    status = 500
+
+
+@dataclass(frozen=True)
+class Fallen:
+    """A process that was killed: what was open right before and after, read from Postgres."""
+
+    step: Step
+    process: str
+    before: Counter[str]
+    after: Counter[str]
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.step.deed} {self.process} ({open_of(self.before)} open{f', {self.note}' if self.note else ''})"
+
+
+@dataclass
+class Report:
+    """What happened in a run."""
+
+    plan: Plan
+    fallen: list[Fallen] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)  # the other deeds, in words
+    statuses: Counter[str] = field(default_factory=Counter)  # of all rows at the end
+    broadcast_seconds: float = 0.0  # from the answer to the send until the last call but those in doubt
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        keys = "with keys" if self.plan.idempotency else "without keys"
+        ends = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()))
+        deeds = "; ".join([*map(str, self.fallen), *self.told])
+        return f"seed {self.plan.seed}, {keys}, {self.broadcast_seconds:.0f} of {self.seconds:.0f} s: {deeds} → {ends}"
+
+
+def open_of(statuses: Counter[str]) -> int:
+    """How many of the rows are open."""
+    return sum(count for status, count in statuses.items() if status in OPEN)
+
+
+async def play(stage: Stage, plan: Plan) -> Report:
+    """Play one seed on a platform that nobody else uses.
+
+    Raises:
+        Lost: something is not as it must be.
+        AssertionError: a deed could not be shown to have fallen as planned, or the platform does not come back.
+    """
+    began = time.monotonic()
+    run = _Run(stage, plan)
+    try:
+        await run.prepare()
+        async with Ear(stage.platform.process("rabbitmq").url) as run.ear:
+            await run.broadcast()
+            await run.recover()
+    finally:
+        await run.end()
+    run.report.seconds = time.monotonic() - began
+    _is_as_planned(run.report)
+    return run.report
+
+
+def _is_as_planned(report: Report) -> None:
+    """The run was one: long enough, and each kill fell while rows were open."""
+    assert report.broadcast_seconds >= LEAST_SECONDS, f"the broadcast took only {report.broadcast_seconds:.0f} s"
+    missing = set(report.plan.kills) - {fallen.process for fallen in report.fallen}
+    assert not missing, f"{', '.join(sorted(missing))} was not killed"
+    assert all(open_of(fallen.before) and open_of(fallen.after) for fallen in report.fallen)
+
+
+class _Run:
+    """The state of one run."""
+
+    ear: Ear
+    church: Church
+    people: list[Person]
+    first: Message
+
+    def __init__(self, stage: Stage, plan: Plan) -> None:
+        self.stage = stage
+        self.plan = plan
+        self.report = Report(plan)
+        self._platform = stage.platform
+        self._reader = stage.reader
+        self._chance = plan.chance()
+        self._since = leftovers.Mark.now(stage)
+        self._second: asyncio.Task[Message] | None = None
+        self._beside: list[asyncio.Task[None]] = []
+        self._stopped: dict[str, datetime | None] = {}
+        self._anew: list[UUID] = []
+        self._some_ids: list[UUID] = []
+
+    async def prepare(self) -> None:
+        """People, and what shall go wrong with their receipts."""
+        self.church = await self.stage.church()
+        self.people = await self.church.add(PEOPLE)
+        members = [member.id async for member in self.church.client.members.list()]
+        self._some_ids = self._chance.sample(members, SECOND_PEOPLE)
+        carrier = self._platform.carrier
+        await carrier.clear_faults()
+        phones = [person.phone for person in self.people]
+        self._chance.shuffle(phones)
+        for kind, count, more in RECEIPTS:
+            chosen, phones = phones[:count], phones[count:]
+            await carrier.order(kind, chosen, **more)
+
+    async def broadcast(self) -> None:
+        """Send, and do the deeds of the plan, each at its moment."""
+        began = time.monotonic()
+        self.first = await self.church.send(FIRST)
+        deeds: dict[str, Callable[[Step], Awaitable[None]]] = {
+            "kill": self._kill,
+            "relay": self._kill_relay,
+            "pause": self._pause,
+            "storm": self._storm,
+            "stops": self._stop,
+            "second": self._send_second,
+            "chunk": self._say_chunk_anew,
+            "repeat": self._say_again,
+        }
+        for step in self.plan.steps:
+            await self._until_reached(step)
+            await deeds[step.deed](step)
+        await wait_until(self._is_through, seconds=SENT_SECONDS, what="the end of the broadcast")
+        self.report.broadcast_seconds = time.monotonic() - began
+        await asyncio.gather(*self._beside)
+
+    async def recover(self) -> None:
+        """Wait until everything is as it must be.
+
+        Raises:
+            Lost: it is not, in time.
+        """
+        await wait_until(self.stage.is_ready, seconds=60, what="a platform that has come back")
+        await self._platform.carrier.deliver_pending()
+        contents = {self.first.id: FIRST}
+        if self._second is not None:
+            contents[(await self._second).id] = SECOND
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while complaints := await self._complaints(contents):
+            if time.monotonic() > deadline:
+                raise Lost(f"seed {self.plan.seed}: {'; '.join(complaints[:20])}")
+            await asyncio.sleep(0.5)
+        if wrong := await self._counts_by_api(contents):
+            raise Lost(f"seed {self.plan.seed}: {'; '.join(wrong)}")
+        struck = await self._platform.carrier.struck()
+        ordered = {kind for kind, _, _ in RECEIPTS} | {step.whom for step in self.plan.steps if step.deed == "storm"}
+        assert all(struck.get(kind) for kind in ordered), f"ordered {sorted(ordered)}, struck {struck}"
+        self.report.told.append(f"{len(self.ear.published_again())} events published twice")
+
+    async def end(self) -> None:
+        """Nothing of the run goes on."""
+        tasks = [*self._beside, *([self._second] if self._second is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(AttributeError):  # it came to no church
+            await self.church.close()
+
+    # Deeds
+
+    async def _until_reached(self, step: Step) -> None:
+        async def is_reached() -> bool:
+            return await self._share() >= step.at
+
+        await wait_until(is_reached, seconds=SENT_SECONDS, what=f"{step.at:.0%} of the broadcast, for {step},")
+
+    async def _kill(self, step: Step) -> None:
+        if step.whom == "gateway":
+            await self._kill_gateway(step)
+            return
+        if step.whom in WORKERS:
+            await wait_until(self._are_held, what="a recipient in a worker's hands")
+        await self._fell(step, step.whom)
+
+    async def _kill_gateway(self, step: Step) -> None:
+        """Kill it while it waits for messaging's answer to a send that messaging already has in its socket."""
+        others = ("messaging-1", "messaging-2")
+        needed = (*others, "gateway", "postgres")
+        await wait_until(lambda: self.stage.runs(*needed), seconds=60, what="a platform that takes the second one")
+        async with self._stopped_processes(*others):
+            self._second = self._begin_second()
+            ports = [self._platform.process(name).port for name in others]
+            await wait_until(lambda: any(map(unread_bytes, ports)), what="a send under way inside")
+            await self._fell(step, step.whom, "with a send in its hands")
+
+    async def _kill_relay(self, step: Step) -> None:
+        """Kill who has published rows of the outbox, while the broker cannot confirm them."""
+        service = step.whom
+        await wait_until(lambda: self.stage.runs("rabbitmq", "postgres"), seconds=60, what="a broker and a database")
+        async with self._stopped_processes("rabbitmq"):
+            if service == "messaging":
+                self._beside.append(asyncio.create_task(self._change_a_group()))
+            process = str(await wait_until(lambda: self._relaying(service), seconds=30, what=f"a relay of {service}"))
+            await self._fell(step, process, f"{await self._reader.locked_outbox_rows(service)} events unconfirmed")
+
+    async def _pause(self, step: Step) -> None:
+        self._beside.append(asyncio.create_task(self._pause_beyond_lease(step)))
+
+    async def _pause_beyond_lease(self, step: Step) -> None:
+        """Stop a worker until a lease of its has ended, and let it go on."""
+        for _ in range(5):  # until it was stopped with something in its hands
+            await wait_until(self._are_held, what="a recipient in a worker's hands")
+            async with self._stopped_processes(step.whom):
+                until = time.monotonic() + PAUSE_SECONDS
+                has_ended = False
+                while time.monotonic() < until:
+                    has_ended = has_ended or await self._reader.ended_leases() > 0
+                    await asyncio.sleep(0.05)
+            if has_ended:
+                self.report.told.append(f"pause {step.whom}")
+                return
+        raise AssertionError(f"{step.whom} never let a lease end")
+
+    async def _storm(self, step: Step) -> None:
+        _, count, more = next(storm for storm in STORMS if storm[0] == step.whom)
+        await self._platform.carrier.order(step.whom, [], next=count, **more)
+        self.report.told.append(f"{count} {step.whom}")
+
+    async def _stop(self, step: Step) -> None:
+        self._beside.append(asyncio.create_task(self._say_stop()))
+        self.report.told.append(f"{STOPS} {step.deed}")
+
+    async def _say_stop(self) -> None:
+        """Some people say STOP, and say it again while nobody has heard."""
+        persons = self._chance.sample(self.people, STOPS)
+        indexes = {self.stage.keys.index(each.phone, self.church.id, "phone"): each.phone for each in persons}
+        self._stopped |= dict.fromkeys(indexes.values())
+        while not all(self._stopped.values()):
+            for phone in [phone for phone, held_at in self._stopped.items() if held_at is None]:
+                await self._platform.carrier.person_texts(phone, self.church.number, "STOP")
+            deadline = time.monotonic() + STOP_AGAIN_SECONDS
+            while not all(self._stopped.values()) and time.monotonic() < deadline:
+                for index in await self._reader.held_phones(self.church.id) & indexes.keys():
+                    self._stopped[indexes[index]] = self._stopped[indexes[index]] or datetime.now(UTC)
+                await asyncio.sleep(0.1)
+
+    async def _send_second(self, _step: Step) -> None:
+        self._second = self._begin_second()
+        self.report.told.append("second broadcast")
+
+    async def _say_chunk_anew(self, step: Step) -> None:
+        await wait_until(lambda: self.ear.of(CHUNK), what="a chunk on the bus")
+        chosen = self._chance.choice(self.ear.of(CHUNK))
+        self._anew.append(await self.ear.say_anew(chosen))
+        self.report.told.append(f"{step.deed} under a new id")
+
+    async def _say_again(self, _step: Step) -> None:
+        types = sorted(set(self.ear.types.values()))
+        await self.ear.say_again(*(self._chance.choice(self.ear.of(each)) for each in types))
+        self.report.told.append(f"{len(types)} events again")
+
+    # What they need
+
+    def _begin_second(self) -> "asyncio.Task[Message]":
+        return asyncio.create_task(self._send_to_some())
+
+    async def _send_to_some(self) -> Message:
+        """Send to some under one key, and once more when it is answered: the same message."""
+        client, key = self.church.client, str(uuid4())
+        request = SendRequest(content=SECOND, target_type="individual", target_ids=self._some_ids)
+        sent = await client.messages.send(request, idempotency_key=key)
+        again = await client.messages.send(request, idempotency_key=key)
+        assert again.id == sent.id, "the same key made two messages"
+        return sent
+
+    async def _change_a_group(self) -> None:
+        """Anything that gives messaging an event to publish."""
+        await self.church.client.groups.create(GroupRequest(name="Choir"))
+
+    @asynccontextmanager
+    async def _stopped_processes(self, *names: str) -> AsyncIterator[None]:
+        """SIGSTOP, and SIGCONT whatever happens; one that is killed meanwhile is not touched again."""
+        pids = {name: await self._pid(name) for name in names}
+        try:
+            for pid in pids.values():
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in pids.values():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    async def _fell(self, step: Step, process: str, note: str = "") -> None:
+        """kill -9, with what was open right before and after."""
+        before = await self._reader.standing(self.church.id)
+        assert open_of(before), f"no row was open when {process} was to be killed"
+        pid = await self._pid(process)
+        os.kill(pid, signal.SIGKILL)
+        self.stage.gone.add(pid)
+        after = await self._reader.standing(self.church.id)
+        assert open_of(after), f"no row was open any more when {process} had been killed"
+        self.report.fallen.append(Fallen(step, process, before, after, note))
+
+    async def _pid(self, name: str) -> int:
+        """The process's id, once it runs."""
+        return int(str(await wait_until(lambda: self.stage.pid(name), seconds=60, what=f"{name}'s return")))
+
+    async def _relaying(self, service: str) -> str | None:
+        """The process of a service that holds rows of the outbox and waits for the broker; None: none does."""
+        relaying = [each for each in await self._reader.sessions() if each.relays]
+        ours = {each.client_port for each in relaying if each.application_name == f"koinonia-{service}"}
+        if not ours or not await self._reader.locked_outbox_rows(service):
+            return None  # one that has found nothing to publish looks the same for a moment
+        for name, held in self.stage.held().items():
+            if service_of(name) == service and any(each.local_port in ours for each in held.connections):
+                return name
+        return None
+
+    async def _share(self) -> float:
+        """How much of the first broadcast workers have had in their hands."""
+        return await self._reader.begun(self.first.id) / PEOPLE
+
+    async def _are_held(self) -> bool:
+        return await self._reader.sending(self.church.id) > 0
+
+    async def _is_through(self) -> bool:
+        statuses = await self._reader.standing(self.church.id)
+        return not statuses["queued"] and not statuses["sending"] and statuses.total() >= PEOPLE
+
+    # The judgement
+
+    async def _complaints(self, contents: dict[UUID, str]) -> list[str]:
+        if webhooks := await self._platform.carrier.webhooks_under_way():
+            return [f"{webhooks} webhooks are under way"]
+        struck = await self._platform.carrier.struck()
+        facts = Facts(
+            idempotency=self.plan.idempotency,
+            contents=contents,
+            people={message_id: PEOPLE if text == FIRST else SECOND_PEOPLE for message_id, text in contents.items()},
+            lost_calls=sum(struck.get(kind, 0) for kind in LOST_CALLS),
+            ended_leases=sum(int(str(entry["recipients"])) for entry in self._since.entries("leases_ended")),
+            stopped=self._stopped,
+        )
+        texts = await self.church.texts()
+        books = await self._reader.books(self.church.id)
+        by_row: dict[UUID | None, list[Text]] = {}
+        for text in texts:
+            by_row.setdefault(read_receipt_token(self.stage.keys, text.token or ""), []).append(text)
+        known = {row.id for row in books.rows}
+        decrypt = self.stage.keys.decrypt
+        copies = [
+            Copy(row, decrypt(row.phone_ciphertext, self.church.id, "phone"), by_row.get(row.id, []))
+            for row in books.rows
+        ]
+        strangers = [text for row_id, found in by_row.items() if row_id not in known for text in found]
+        self.report.statuses = Counter(row.status for row in books.rows)
+        complaints = judge(books, copies, strangers, facts)
+        killed = Counter(fallen.process for fallen in self.report.fallen)
+        return complaints + await leftovers.find(self.stage, self._since, killed, self._anew)
+
+    async def _counts_by_api(self, contents: dict[UUID, str]) -> list[str]:
+        """The counters as the API gives them equal the rows that it lists."""
+        wrong = []
+        for message_id in contents:
+            message = await self.church.client.messages.get(message_id)
+            counts = {status: count for status, count in msgspec.to_builtins(message.counts).items() if count}
+            statuses = Counter(row.status for row in await self.church.recipients(message_id))
+            if counts != dict(statuses):
+                wrong.append(f"the API counts {counts} and lists {dict(statuses)}")
+        return wrong
