@@ -39,6 +39,7 @@ class Caller:
         self._church = church
         self._url = church.platform.url
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
+        self._session._retry_connection = False  # aiohttp would hide a connection that breaks
         self._csrf = ""
 
     async def __aenter__(self) -> Self:

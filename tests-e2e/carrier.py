@@ -19,6 +19,7 @@ class Text(msgspec.Struct, frozen=True):
     token: str | None
     status: str
     accepted_at: datetime
+    heard: tuple[str, ...]  # the receipts that were answered 2xx
 
 
 class _Texts(msgspec.Struct):
@@ -93,6 +94,10 @@ class Carrier:
         """The record in figures."""
         texts: dict[str, Any] = msgspec.json.decode(await self._call("GET", "/record"))["texts"]
         return texts
+
+    async def webhooks_under_way(self) -> int:
+        """How many webhooks wait, for their time, an answer or another attempt; those held back not counted."""
+        return int(msgspec.json.decode(await self._call("GET", "/record"))["webhooks"]["pending"])
 
     async def _call(self, method: str, path: str, body: object = None) -> bytes:
         async with self._session.request(method, self._url + path, json=body) as answer:

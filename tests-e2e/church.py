@@ -48,6 +48,8 @@ class Person:
 
 PEOPLE: list[Person] = []
 """Everybody whom this run has planted anywhere."""
+BURIED: list[Person] = []
+"""Whom a test has put into an unreadable event: they stay in the broker's old files."""
 
 
 def people(count: int) -> list[Person]:

@@ -25,7 +25,8 @@ class Span:
 class Collector:
     """Listens on a free port."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.spans: list[Span] = []
         self.bodies: list[bytes] = []  # everything as it came
         self.url = ""
@@ -35,10 +36,10 @@ class Collector:
         app.router.add_post("/v1/traces", self._receive)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, self._host, 0)
         await site.start()
-        _host, port = self._runner.addresses[0][:2]
-        self.url = f"http://127.0.0.1:{port}/v1/traces"
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}/v1/traces"
         return self
 
     async def __aexit__(self, *_exception: object) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,21 +12,41 @@ from koinonia.testing.run import Run
 
 from .church import Church
 from .collector import Collector
+from .containers import ContainerPlatform, gateway_of
 from .platform import Platform
 
 LAYOUT = ("--delivery-workers", "2", "--processes", "messaging=2")
+SCALE = ("--scale", "delivery-worker=2", "--scale", "messaging=2")  # the same, on containers
 TAIL_LINES = 40
 SERVER_TAIL_LINES = 10
 SERVERS = frozenset({"postgres", "rabbitmq", "redis"})
 AHEAD = 24
-LAST = ("test_privacy",)  # it looks at what all the others left
+LAST = ("test_keys", "test_privacy")  # one leaves errors on purpose in the logs, one looks at what all have left
 
 _STARTED: list[Platform] = []
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever looks at what the run has left comes last."""
-    items.sort(key=lambda item: item.path.stem in LAST)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``pytest tests-e2e --containers``: the same tests on docker-compose.yml; the image must have been built."""
+    parser.addoption("--containers", action="store_true", help="run the platform in containers")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Our markers."""
+    config.addinivalue_line("markers", "native(reason): proves nothing on containers, or cannot run there")
+    config.addinivalue_line("markers", "containers: is about containers alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whoever leaves errors, or looks at what the run has left, comes last; each test runs where it belongs."""
+    items.sort(key=lambda item: LAST.index(item.path.stem) if item.path.stem in LAST else -1)
+    if not config.getoption("containers"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("containers")])
+        items[:] = [item for item in items if not item.get_closest_marker("containers")]
+        return
+    for item in items:
+        if native := item.get_closest_marker("native"):
+            item.add_marker(pytest.mark.skip(reason=f"not on containers: {native.args[0]}"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -38,6 +59,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+@contextmanager
+def shown(platform: Platform) -> Iterator[None]:
+    """The ends of this platform's logs are shown with a test that fails meanwhile."""
+    _STARTED.append(platform)
+    try:
+        yield
+    finally:
+        _STARTED.remove(platform)
+
+
 def tail(path: Path) -> str:
     """The end of a log, without the requests that were served in peace; less of a server's than of ours."""
     lines = path.read_text(errors="replace").splitlines()
@@ -46,24 +77,24 @@ def tail(path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-async def collector() -> AsyncIterator[Collector]:
+async def collector(pytestconfig: pytest.Config) -> AsyncIterator[Collector]:
     """Receives the platform's traces."""
-    async with Collector() as collector:
+    async with Collector(gateway_of() if pytestconfig.getoption("containers") else "127.0.0.1") as collector:
         yield collector
 
 
 @pytest.fixture(scope="session")
-async def platform(run: Run, collector: Collector) -> AsyncIterator[Platform]:
+async def platform(run: Run, collector: Collector, pytestconfig: pytest.Config) -> AsyncIterator[Platform]:
     """The whole platform."""
     tracing = {
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "500",
     }
-    platform = await Platform.start(run.directory / f"e2e-{os.getpid()}", *LAYOUT, settings=tracing)
-    _STARTED.append(platform)
-    yield platform
-    await platform.stop()
-    _STARTED.remove(platform)
+    kind, layout = (ContainerPlatform, SCALE) if pytestconfig.getoption("containers") else (Platform, LAYOUT)
+    platform = await kind.start(run.directory / f"e2e-{os.getpid()}", *layout, settings=tracing)
+    with shown(platform):
+        yield platform
+        await platform.stop()
 
 
 @pytest.fixture(scope="session")

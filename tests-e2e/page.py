@@ -1,7 +1,7 @@
 """The routes as the served API page has them, so that a test of all routes includes a new one by itself."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -18,6 +18,7 @@ class Route:
     path: str
     operation: dict[str, Any]
     schemas: dict[str, Any]
+    responses: dict[str, Any] = field(default_factory=dict)  # those that several routes share, by name
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -83,9 +84,9 @@ async def served_page(url: str) -> bytes:
 async def all_routes(url: str) -> list[Route]:
     """Every route that the page has."""
     page = msgspec.json.decode(await served_page(url))
-    schemas = page["components"]["schemas"]
+    schemas, responses = page["components"]["schemas"], page["components"]["responses"]
     return [
-        Route(method.upper(), path, item[method], schemas)
+        Route(method.upper(), path, item[method], schemas, responses)
         for path, item in page["paths"].items()
         for method in METHODS
         if method in item

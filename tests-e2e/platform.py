@@ -13,7 +13,9 @@ from typing import Self
 import aiohttp
 
 from koinonia.cli.state import Process, StateDirectory
+from koinonia.servers import discard
 from koinonia.servers.child import Child, spawn
+from koinonia.servers.finding import choice_of
 from koinonia.servers.ports import free_ports
 from koinonia.testing.fixtures import wait_until
 
@@ -40,6 +42,8 @@ SETTINGS = {
 class Platform:
     """A running ``koinonia up``, its processes, its logs, and the carrier behind it."""
 
+    client_address = "127.0.0.1"  # whom the gateway sees when a test calls
+
     def __init__(self, state: StateDirectory, port: int, up: Child, up_log: Path) -> None:
         self.state = state
         self.url = f"http://127.0.0.1:{port}"
@@ -49,13 +53,16 @@ class Platform:
 
     @classmethod
     async def start(cls, directory: Path, *arguments: str, settings: Mapping[str, str]) -> Self:
-        """Start it on free ports with nothing that the environment says, and return when it says that it is ready."""
+        """Start it on free ports, and return when it says that it is ready.
+
+        Of what the environment says it is told one thing alone: whether its servers run in containers.
+        """
         directory.mkdir(mode=0o755)
         (port,) = free_ports(1)
         state = StateDirectory(directory / "state")
         command = [KOINONIA, "up", "--state-dir", str(state.path), "--port", str(port)]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("KOINONIA_", "OTEL_"))}
-        environ = kept | SETTINGS | dict(settings)
+        environ = kept | SETTINGS | {"KOINONIA_SERVERS": choice_of(os.environ)} | dict(settings)
         log = directory / "up.log"
         up = spawn([*command, *arguments], log=log, environ=environ, directory=directory)
         platform = cls(state, port, up, log)
@@ -78,6 +85,7 @@ class Platform:
         if self._carrier is not None:
             await self._carrier.close()
         await self._up.stop(signal.SIGTERM, grace_seconds=STOP_SECONDS)
+        await asyncio.to_thread(discard, self.state.data)
 
     def process(self, name: str) -> Process:
         """One process, as ``processes.json`` has it now."""
@@ -92,12 +100,17 @@ class Platform:
 
     async def dead_letters(self) -> str:
         """What ``koinonia dead-letters list`` says."""
-        command = [KOINONIA, "dead-letters", "list", "--state-dir", str(self.state.path)]
+        _, output = await self.command("dead-letters", "list")
+        return output
+
+    async def command(self, *arguments: str) -> tuple[int, str]:
+        """Run an operator's ``koinonia`` command on it: its exit status, and what it says."""
+        command = [KOINONIA, *arguments, "--state-dir", str(self.state.path)]
         asked = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=self.state.path
         )
         output, _ = await asked.communicate()
-        return output.decode().strip()
+        return asked.returncode or 0, output.decode().strip()
 
     def logs(self) -> dict[str, Path]:
         """The log of each process, and of ``koinonia up`` itself."""
@@ -122,7 +135,8 @@ class Platform:
             return False
         if not now.url.startswith("http://"):
             return True  # a server: it is started again only once a client can log in
+        path = "/simulator" if name == "carrier" else "/ready"
         with suppress(aiohttp.ClientError, OSError):
-            async with aiohttp.ClientSession() as session, session.get(f"{now.url}/ready") as answer:
+            async with aiohttp.ClientSession() as session, session.get(now.url + path) as answer:
                 return answer.status == 200
         return False

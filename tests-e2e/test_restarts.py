@@ -19,6 +19,7 @@ SEGMENTS = RECIPIENTS
 LATENCIES = (0.5, 0.8, 1.1)
 
 
+@pytest.mark.containers  # without them the chaos suite kills each server, and looks closer
 @pytest.mark.parametrize("server", ["redis", "rabbitmq", "postgres"])
 async def test_a_server_killed_in_mid_broadcast_costs_nobody_a_text(church: Church, server: str) -> None:
     sent = await begin(church, "While a server is killed.")

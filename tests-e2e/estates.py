@@ -1,0 +1,157 @@
+"""One of each kind of thing in a church, for requests that name them, and all that a church has, in one digest."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from koinonia import clock
+from koinonia.db.cursor import encode_cursor
+from koinonia.testing import catalogue
+from koinonia.testing.fixtures import wait_until
+
+from .caller import Caller
+from .church import Church, people
+from .tenants import UUIDS
+
+LISTS = {
+    "GET /api/admin/api-keys": "/api/admin/api-keys",
+    "GET /api/admin/audit-log": "/api/admin/audit-log",
+    "GET /api/branches": "/api/branches",
+    "GET /api/groups": "/api/groups",
+    "GET /api/groups/{id}/members": "/api/groups/{group}/members",
+    "GET /api/members": "/api/members",
+    "GET /api/messages": "/api/messages",
+    "GET /api/messages/{id}/recipients": "/api/messages/{message}/recipients",
+    "GET /api/conversations": "/api/conversations",
+    "GET /api/conversations/{id}": "/api/conversations/{conversation}",
+}
+"""Lists of which everybody has two, so that there is a cursor."""
+
+
+async def make_estates(church: Church, caller: Caller, count: int) -> list[dict[str, str]]:
+    """So many times one of each kind; they share the church, its owner, its number and its first branch alone."""
+    me, branches, numbers = [
+        (await caller.send("GET", path)).json() for path in ("/api/auth/me", "/api/branches", "/api/numbers")
+    ]
+    common = {
+        "church": str(church.id),
+        "admin": me["admin"]["id"],
+        "home": branches["data"][-1]["id"],
+        "number": numbers["data"][0]["id"],
+        "cursor of GET /api/numbers": encode_cursor("numbers", (UUID(numbers["data"][0]["id"]),)),
+    }
+    estates = [common | await _people_and_places(caller) for _ in range(count)]
+    carrier = church.platform.carrier
+    await carrier.order("final_status", [each["phone"] for each in estates], final_status="delivery_unconfirmed")
+    for estate in estates:
+        estate.update(await _messages(caller, estate))
+        for words in ("Hello there", "Anybody home?"):
+            await carrier.person_texts(estate["phone"], church.number, f"{words} {estate['word']}")
+    for estate in estates:
+        await _outcomes(church, caller, estate)
+        for route, path in LISTS.items():
+            estate[f"cursor of {route}"] = await _cursor(caller, path.format_map(estate))
+    return estates
+
+
+async def _people_and_places(caller: Caller) -> dict[str, str]:
+    word = f"word{secrets.token_hex(8)}"
+    group = await _made(caller, "/api/groups", {"name": f"Group {word}"})
+    branch = await _made(caller, "/api/branches", {"name": f"Branch {word}"})
+    key = await _made(caller, "/api/admin/api-keys", {"name": f"Key {word}", "role": "viewer"})
+    estate = {"word": word, "group": group["id"], "branch": branch["id"], "api_key": key["apiKey"]["id"]}
+    for number, person in enumerate(people(4)):
+        body = {**person.row(), "lastName": word, "externalId": f"external-{number}-{word}", "groupIds": [group["id"]]}
+        made = await _made(caller, "/api/members", body)
+        estate[f"external id {number}"] = made["externalId"]
+        estate |= {"member": made["id"], "phone": made["phone"]} if number == 0 else {}
+    return estate
+
+
+async def _messages(caller: Caller, estate: dict[str, str]) -> dict[str, str]:
+    """One that goes out to two people and more, one that waits."""
+    send = {"content": f"To {estate['word']}", "tags": [estate["word"]], "targetType": "groups"}
+    sent = await _made(caller, "/api/messages/send", {**send, "targetIds": [estate["group"]]})
+    waits = {**send, "targetIds": [estate["group"]], "scheduledAt": "2050-01-01T00:00:00Z"}
+    scheduled = await _made(caller, "/api/messages/send", waits)
+    return {"message": sent["message"]["id"], "scheduled": scheduled["message"]["id"]}
+
+
+async def _outcomes(church: Church, caller: Caller, estate: dict[str, str]) -> None:
+    """Wait for the message's end and for the conversation."""
+    await church.client.messages.wait_until_completed(UUID(estate["message"]), timeout_seconds=60)
+    rows = await church.recipients(UUID(estate["message"]))
+    (recipient,) = [row for row in rows if row.phone == estate["phone"]]
+    assert recipient.status == "unconfirmed"
+    estate["recipient"] = str(recipient.id)
+    events = (await caller.send("GET", f"/api/messages/{estate['message']}/events")).body.decode()
+    estate["position"] = events.partition("id: ")[2].partition("\n")[0]
+
+    async def conversation() -> str | None:
+        inbox = (await caller.send("GET", "/api/conversations?limit=100")).json()["data"]
+        found = [each["id"] for each in inbox if each["phone"] == estate["phone"] and each["unreadCount"] == 2]
+        return found[0] if found else None
+
+    found = await wait_until(conversation, what="the conversation")
+    assert isinstance(found, str)
+    estate["conversation"] = found
+
+
+async def _cursor(caller: Caller, path: str) -> str:
+    page = (await caller.send("GET", f"{path}?limit=1")).json()
+    cursor = page.get("messages", page)["nextCursor"]
+    assert cursor, f"{path} has one row only"
+    return str(cursor)
+
+
+async def _made(caller: Caller, path: str, body: object) -> Any:
+    answer = await caller.send_json("POST", path, body)
+    assert answer.status in {201, 202}, f"{path}: {answer}"
+    return answer.json()
+
+
+STILL = timedelta(seconds=1)  # longer than any event is in a queue, or in a batch that is being gathered
+
+
+class Belongings:
+    """All rows of churches, read past every policy."""
+
+    def __init__(self, church: Church) -> None:
+        self._url = church.platform.state.read_processes()["postgres"].url
+
+    async def of(self, church_id: UUID) -> dict[str, list[str]]:
+        """A church's rows by table."""
+        connection = await asyncpg.connect(self._url)
+        try:
+            query = "SELECT row::text FROM {}.{} AS row WHERE church_id = $1 ORDER BY 1"
+            return {
+                f"{schema}.{table}": [row[0] for row in await connection.fetch(query.format(schema, table), church_id)]
+                for schema, table in await catalogue.tenant_tables(connection)
+            }
+        finally:
+            await connection.close()
+
+    async def settled(self, churches: Sequence[Church]) -> list[dict[str, list[str]]]:
+        """The same once nothing of any of these is on its way any more."""
+        found: list[dict[str, list[str]]] = []
+        since = clock.now()
+
+        async def is_still() -> bool:
+            nonlocal found, since
+            before, found = found, [await self.of(church.id) for church in churches]
+            waits = any(rows for each in found for name, rows in each.items() if name.endswith((".outbox", ".parked")))
+            if waits or found != before:
+                since = clock.now()
+            return clock.now() - since >= STILL
+
+        await wait_until(is_still, seconds=60, what="the end of all that was begun")
+        return found
+
+
+def uuids_in(rows: dict[str, list[str]]) -> set[str]:
+    """Every id in these rows, whatever it is of."""
+    return {found for lines in rows.values() for line in lines for found in UUIDS.findall(line)}

@@ -1,0 +1,317 @@
+"""What every route is asked as another church: requests that its owner gets 2xx for, and where identifiers stand.
+
+`REQUESTS` has each route of the API page. `untried` names those that it lacks, and each place of an identifier on the
+page at which no request of the route has one.
+"""
+
+import base64
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from .page import Route
+
+KEY, POSITION = "Idempotency-Key", "Last-Event-ID"
+UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+Things = Mapping[str, str]
+"""A church's things by kind; see ``estates.Estates``."""
+
+
+@dataclass(frozen=True)
+class Of:
+    """The place of an identifier: that of a thing of this kind."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class New:
+    """A value that nobody has used: ``{}`` is filled with figures."""
+
+    form: str
+
+
+NAME, PHONE = New("New {}"), New("+1312{}")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request to a route. Path, query, headers and body may hold `Of` and `New` anywhere; ``csv`` is a table's row.
+
+    ``owner`` is the status that the owner gets.
+    """
+
+    path: Mapping[str, Of] = field(default_factory=dict)
+    query: Mapping[str, Of] = field(default_factory=dict)
+    headers: Mapping[str, Of] = field(default_factory=dict)
+    body: Any = None
+    csv: Mapping[str, Any] | None = None
+    owner: int = 200
+
+    def places(self) -> dict[str, str]:
+        """Where identifiers stand, and of which kind."""
+        found = {f"path {name}": of.kind for name, of in self.path.items()}
+        found |= {f"query {name}": of.kind for name, of in self.query.items()}
+        found |= {f"header {name}": of.kind for name, of in self.headers.items()}
+        found |= {f"csv {name}": of.kind for name, of in (self.csv or {}).items() if isinstance(of, Of)}
+        return found | dict(_in_body("body ", self.body))
+
+    def filled(self, route: Route, things: Callable[[str], Things], new: Callable[[New], str]) -> "Filled":
+        """The request; ``things`` says whose thing stands at a place, ``new`` makes or repeats what is new."""
+
+        def value(place: str, given: Any) -> Any:
+            if isinstance(given, Of):
+                return things(place)[given.kind]
+            if isinstance(given, New):
+                return new(given)
+            if isinstance(given, dict):
+                return {name: value(_under(place, name), each) for name, each in given.items()}
+            return [value(f"{place}[]", each) for each in given] if isinstance(given, list) else given
+
+        ids = {name: value(f"path {name}", of) for name, of in self.path.items()}
+        query = "&".join(f"{name}={value(f'query {name}', of)}" for name, of in self.query.items())
+        headers = {name: value(f"header {name}", of) for name, of in self.headers.items()}
+        body = None if self.body is None else json.dumps(value("body ", self.body)).encode()
+        if self.csv is not None:
+            cells = [value(f"csv {name}", cell) for name, cell in self.csv.items()]
+            body = f"{','.join(self.csv)}\n{','.join(cells)}\n".encode()
+            headers["Content-Type"] = "text/csv"
+        return Filled(
+            route.method, route.url(**ids) + (f"?{query}" if query else "").replace("+", "%2B"), body, headers
+        )
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A request as it is sent."""
+
+    method: str
+    path: str
+    body: bytes | None
+    headers: dict[str, str]
+
+
+def _under(place: str, name: str) -> str:
+    return place + name if place.endswith(" ") else f"{place}.{name}"
+
+
+def _in_body(place: str, given: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(given, Of):
+        yield place, given.kind
+    elif isinstance(given, dict):
+        for name, each in given.items():
+            yield from _in_body(_under(place, name), each)
+    elif isinstance(given, list):
+        for each in given:
+            yield from _in_body(f"{place}[]", each)
+
+
+def figures() -> str:
+    """Seven figures, of a telephone number that no person of the tests has."""
+    return f"29{secrets.randbelow(100_000):05}"
+
+
+def _by(kind: str) -> dict[str, Of]:
+    return {"id": Of(kind)}
+
+
+def _list(route: str, *more: Ask) -> list[Ask]:
+    """A list as it is, from another's cursor on, and filtered."""
+    return [Ask(), Ask(query={"cursor": Of(f"cursor of {route}")}), *more]
+
+
+PERSON = {"firstName": "Anna", "lastName": NAME, "phone": PHONE}
+SEND = {"content": NAME, "scheduledAt": "2050-01-01T00:00:00Z"}
+BOTH = {"id": Of("message"), "recipientId": Of("recipient")}
+
+OPEN: dict[str, str] = {
+    "GET /alive": "nobody is asked who they are",
+    "GET /health": "nobody is asked who they are",
+    "GET /ready": "nobody is asked who they are",
+    "GET /api/docs": "the same for all",
+    "GET /api/openapi.json": "the same for all",
+    "GET /api/csrf-token": "a session's own; mixed in a test of its own",
+    "POST /api/auth/login": "tried in a test of its own",
+    "POST /api/auth/logout": "tried in a test of its own",
+    "POST /api/auth/refresh": "tried in a test of its own",
+    "POST /api/auth/register": "makes a church, names none",
+    "POST /api/webhooks/telnyx/mms": "tried in a test of its own",
+    "POST /api/webhooks/telnyx/status": "tried in a test of its own",
+}
+"""Routes without a church of their own, and why the matrix leaves them out."""
+
+# In the order in which the owner asks them: what ends a thing comes last.
+REQUESTS: dict[str, list[Ask]] = {
+    "GET /api/auth/me": [Ask()],
+    "GET /api/churches/{id}/settings": [Ask(_by("church"))],
+    "PATCH /api/churches/{id}/settings": [Ask(_by("church"), body={"name": NAME})],
+    "GET /api/admin/api-keys": _list("GET /api/admin/api-keys"),
+    "POST /api/admin/api-keys": [Ask(body={"name": NAME, "role": "viewer"}, owner=201)],
+    "POST /api/admin/api-keys/{id}/rotate": [Ask(_by("api_key"))],
+    "GET /api/admin/audit-log": _list("GET /api/admin/audit-log", Ask(query={"actorId": Of("admin")})),
+    "GET /api/billing/plans": [Ask()],
+    "GET /api/billing/subscription": [Ask()],
+    "GET /api/billing/usage": [Ask()],
+    "GET /api/branches": _list("GET /api/branches"),
+    "POST /api/branches": [Ask(body={"name": NAME}, owner=201)],
+    "GET /api/branches/{id}": [Ask(_by("branch"))],
+    "PATCH /api/branches/{id}": [Ask(_by("branch"), body={"name": NAME})],
+    "GET /api/groups": _list("GET /api/groups"),
+    "POST /api/groups": [Ask(body={"name": NAME, "branchId": Of("home")}, owner=201)],
+    "GET /api/groups/{id}": [Ask(_by("group"))],
+    "PATCH /api/groups/{id}": [Ask(_by("group"), body={"name": NAME, "branchId": Of("home")})],
+    "GET /api/groups/{id}/members": [
+        Ask(_by("group")),
+        Ask(_by("group"), query={"cursor": Of("cursor of GET /api/groups/{id}/members")}),
+    ],
+    "POST /api/groups/{id}/members": [Ask(_by("group"), body={"memberIds": [Of("member")]})],
+    "GET /api/members": _list(
+        "GET /api/members",
+        Ask(query={"branchId": Of("home")}),
+        Ask(query={"groupId": Of("group")}),
+        Ask(query={"search": Of("word")}),
+        Ask(query={"search": Of("phone")}),
+    ),
+    "POST /api/members": [
+        Ask(body={**PERSON, "branchId": Of("home"), "groupIds": [Of("group")]}, owner=201),
+        Ask(body={**PERSON, "externalId": Of("external id 1")}, owner=409),  # they have this person
+    ],
+    "POST /api/members/import": [
+        Ask(body={"members": [{**PERSON, "branchId": Of("home"), "groupIds": [Of("group")]}]}),
+        Ask(body={"members": [{**PERSON, "externalId": Of("external id 2")}]}),
+        Ask(body={"members": [PERSON], "groupIds": [Of("group")]}),
+        Ask(csv={**PERSON, "branchId": Of("home"), "externalId": Of("external id 3")}),
+    ],
+    "GET /api/members/{id}": [Ask(_by("member"))],
+    "PATCH /api/members/{id}": [
+        Ask(_by("member"), body={"branchId": Of("home"), "groupIds": [Of("group")]}),
+        Ask(_by("member"), body={"externalId": Of("external id 0")}),
+    ],
+    "GET /api/messages": _list("GET /api/messages", Ask(query={"search": Of("word")}), Ask(query={"tag": Of("word")})),
+    "POST /api/messages/preview": [
+        Ask(body={"content": "Hi", "targetType": "individual", "targetIds": [Of("member")], "numberId": Of("number")}),
+        Ask(body={"content": "Hi", "targetType": "groups", "targetIds": [Of("group")]}),
+        Ask(body={"content": "Hi", "targetType": "branches", "targetIds": [Of("home")]}),
+    ],
+    "POST /api/messages/send": [
+        Ask(
+            body={**SEND, "targetType": "individual", "targetIds": [Of("member")], "numberId": Of("number")}, owner=202
+        ),
+        Ask(body={**SEND, "targetType": "groups", "targetIds": [Of("group")]}, owner=202),
+        Ask(body={**SEND, "targetType": "branches", "targetIds": [Of("home")]}, owner=202),
+    ],
+    "GET /api/messages/{id}": [Ask(_by("message"))],
+    "GET /api/messages/{id}/events": [Ask(_by("message"), headers={POSITION: Of("position")})],
+    "GET /api/messages/{id}/recipients": [
+        Ask(_by("message")),
+        Ask(_by("message"), query={"cursor": Of("cursor of GET /api/messages/{id}/recipients")}),
+    ],
+    "POST /api/messages/{id}/recipients/{recipientId}/resolve": [Ask(BOTH, body={"action": "close"})],
+    "GET /api/conversations": _list("GET /api/conversations"),
+    "GET /api/conversations/{id}": [
+        Ask(_by("conversation")),
+        Ask(_by("conversation"), query={"cursor": Of("cursor of GET /api/conversations/{id}")}),
+    ],
+    "PATCH /api/conversations/{id}/read": [Ask(_by("conversation"))],
+    "PATCH /api/conversations/{id}/status": [Ask(_by("conversation"), body={"status": "closed"})],
+    "POST /api/conversations/{id}/reply": [Ask(_by("conversation"), body={"content": NAME}, owner=202)],
+    "GET /api/numbers": _list("GET /api/numbers"),
+    "POST /api/messages/{id}/cancel": [Ask(_by("scheduled"), owner=202)],
+    "DELETE /api/groups/{id}/members": [Ask(_by("group"), body={"memberIds": [Of("member")]})],
+    "DELETE /api/members/{id}": [Ask(_by("member"), owner=204)],
+    "DELETE /api/groups/{id}": [Ask(_by("group"), owner=204)],
+    "DELETE /api/branches/{id}": [Ask(_by("branch"), owner=204)],
+    "DELETE /api/admin/api-keys/{id}": [Ask(_by("api_key"), owner=204)],
+}
+
+
+def untried(routes: list[Route]) -> list[str]:
+    """What the page has and no request tries, or the other way round: a sentence each, that says what to add."""
+    said = []
+    for route in routes:
+        if str(route) in OPEN:
+            said += [f"{route} is for principals, and `OPEN` leaves it out"] if not route.is_public else []
+            continue
+        if str(route) not in REQUESTS:
+            said.append(
+                f"{route} is not tried as another church: add it to `REQUESTS` in tests-e2e/tenants.py, with a request "
+                "that its owner gets 2xx for; or, where it has no church, to `OPEN`, with the reason."
+            )
+            continue
+        tried = {place for ask in REQUESTS[str(route)] for place in ask.places()}
+        said += [
+            f"{route} takes an identifier at {place!r} that is not tried as another church: in tests-e2e/tenants.py, "
+            f"let a request of `REQUESTS[{str(route)!r}]` have `Of(<kind>)` there, a kind that `make_estates` makes."
+            for place in identifiers(route)
+            if place not in tried
+        ]
+    gone = (REQUESTS.keys() | OPEN.keys()) - {str(route) for route in routes}
+    return said + [f"{route} is no route any more: take it out of tests-e2e/tenants.py." for route in sorted(gone)]
+
+
+def identifiers(route: Route) -> Iterator[str]:
+    """Every place of a route's page at which an identifier can stand; the idempotency key goes by itself."""
+    for parameter in route.operation.get("parameters", []):
+        name, where = parameter["name"], parameter["in"]
+        if where == "path" or name == POSITION or (name != KEY and _is_identifier(name, parameter.get("schema", {}))):
+            yield f"{where} {name}"
+    content = route.operation.get("requestBody", {}).get("content", {})
+    yield from dict.fromkeys(_identifiers_in("body ", "", content.get("application/json", {}).get("schema", {}), route))
+    if "text/csv" in content:  # its columns are the fields of a row
+        yield from ("csv branchId", "csv externalId")
+
+
+def _identifiers_in(place: str, name: str, schema: dict[str, Any], route: Route) -> Iterator[str]:
+    if "$ref" in schema:
+        schema = route.schemas[schema["$ref"].rpartition("/")[2]]
+    if _is_identifier(name, schema):
+        yield place
+    for each in (*schema.get("anyOf", ()), *schema.get("allOf", ()), *schema.get("oneOf", ())):
+        yield from _identifiers_in(place, name, each, route)
+    for under, each in schema.get("properties", {}).items():
+        yield from _identifiers_in(_under(place, under), under, each, route)
+    if "items" in schema:
+        yield from _identifiers_in(f"{place}[]", "", schema["items"], route)
+
+
+def _is_identifier(name: str, schema: dict[str, Any]) -> bool:
+    """By its format, or, of a text, by its name."""
+    if schema.get("format") == "uuid":
+        return True
+    is_text = "string" in (schema.get("type"), *(each.get("type") for each in schema.get("anyOf", ())))
+    return is_text and (name in {"cursor", "search", "tag"} or name.endswith(("Id", "Key", "Token", "Cursor")))
+
+
+def nobodys(things: Things) -> dict[str, str]:
+    """For each thing one of the same kind that is nobody's: ids of the same time, words of the same length."""
+    words: dict[str, str] = {}
+
+    def another(found: "re.Match[str]") -> str:
+        """One id is replaced alike everywhere: a cursor may name what its list belongs to."""
+        known = found[0]
+        if known not in words:
+            uuid = UUID(known)
+            words[known] = str(UUID(int=uuid.int & ~((1 << 62) - 1) | secrets.randbits(62)))
+        return words[known]
+
+    return {kind: _another(kind, value, another) for kind, value in things.items()}
+
+
+def _another(kind: str, value: str, another: Callable[["re.Match[str]"], str]) -> str:
+    if kind.startswith("cursor"):
+        text = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).decode()
+        return base64.urlsafe_b64encode(UUIDS.sub(another, text).encode()).rstrip(b"=").decode()
+    if kind == "phone":
+        return f"+1312{figures()}"
+    if kind == "position":
+        return str(int(value) + 1)
+    return (
+        UUIDS.sub(another, value)
+        if UUIDS.fullmatch(value)
+        else value[:4] + secrets.token_hex(len(value))[4 : len(value)]
+    )
