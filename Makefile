@@ -28,12 +28,17 @@ servers: $(READY) ## Get the servers' programs where they are missing (run, demo
 run: $(READY) ## Start the whole platform on http://127.0.0.1:8080, with the simulated carrier, until Ctrl-C
 	@exec $(BIN)/koinonia up
 
+.PHONY: env
+env: $(READY) ## Write .env with new secrets for docker-compose.yml, where there is none
+	@[ ! -e .env ] || { echo "env: there is an .env already" >&2; exit 2; }
+	@umask 077; trap 'rm -f .env.new' EXIT; $(BIN)/koinonia keys new >.env.new; mv -n .env.new .env
+
 .PHONY: demo
 demo: $(READY) ## Play the main job: register, import, send, watch, reply, STOP, bill; every figure must add up
 	@exec $(BIN)/koinonia demo
 
 .PHONY: test
-test: lint types boundaries check-contracts test-services test-e2e ## Everything below but `fix`, `contracts`, `lock` and `clean`
+test: lint types boundaries check-contracts test-services test-e2e test-chaos ## Everything below but `fix`, `contracts`, `lock` and `clean`
 
 .PHONY: lint
 lint: $(READY) ## Check style, likely bugs and layout (ruff), and docker-compose.yml
@@ -67,7 +72,24 @@ test-unit: $(READY) ## Only the tests that need no server
 
 .PHONY: test-e2e
 test-e2e: servers ## The whole platform by its public HTTP alone
-	$(BIN)/pytest tests-e2e
+	$(BIN)/pytest tests-e2e --ignore=tests-e2e/chaos
+
+.PHONY: test-chaos
+test-chaos: servers ## Eight seeded runs in which every process is killed twice: nothing lost, nothing twice
+	$(BIN)/pytest tests-e2e/chaos
+
+.PHONY: chaos
+chaos: servers ## Any number of such runs (RUNS=40), then STOPs among 50,000; one seed alone with SEED=7
+	@$(BIN)/python -m tests-e2e.chaos --runs "$(or $(RUNS),8)" $(if $(SEED),--seed "$(SEED)")
+	$(if $(SEED),,@STOP_RECIPIENTS=50000 $(BIN)/pytest tests-e2e/test_stop.py -k whatever_is_down)
+
+.PHONY: test-containers
+test-containers: $(READY) ## The end-to-end tests once more, on containers; where no engine can be had, one line
+	@scripts/containers test
+
+.PHONY: mutants
+mutants: servers ## Plant one bug at a time in a copy, and show which tests turn red (ONLY="words of a name")
+	@$(BIN)/python scripts/mutants.py --only "$(ONLY)"
 
 .PHONY: fix
 fix: $(READY) ## Format the code and repair what ruff can

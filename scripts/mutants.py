@@ -1,0 +1,332 @@
+"""``make mutants``: plants one bug at a time in a copy of the code, and shows which tests turn red.
+
+A suite proves something only if it can fail. Each mutant takes away one rule that must hold, and names the tests that
+stand for it; all of those must be green without the bug, and at least one red with it. The checkout is not touched.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = shutil.ignore_patterns(
+    *(".git", ".venv", ".run", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".import_linter_cache", ".hypothesis"),
+    *("__pycache__", ".coverage", "build", "dist"),
+)
+CONSUMING = "shared/tests/integration/bus/test_consuming.py"
+RELAYING = "shared/tests/integration/bus/test_relaying.py"
+DATABASE = "shared/tests/integration/db/test_database.py"
+CATALOGUE = "shared/tests/integration/db/test_catalogue.py"
+REDACTION = "shared/tests/unit/security/test_redaction.py"
+CHUNKS = "services/delivery/tests/integration/test_chunks.py"
+CONSENTS = "services/delivery/tests/integration/test_consents.py"
+CLAIMS = "services/delivery/tests/integration/test_claims.py"
+SETTLING = "services/delivery/tests/integration/test_settling.py"
+RECEIPTS = "services/delivery/tests/integration/test_receipts.py"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is planted: ``old``, which the file has ``times`` times, becomes ``new``."""
+
+    path: str
+    old: str
+    new: str
+    times: int = 1
+
+    def plant(self, tree: Path) -> None:
+        """Change the file in the copy."""
+        file = tree / self.path
+        code = file.read_text()
+        found = code.count(self.old)
+        if found != self.times:
+            raise SystemExit(f"{self.path} has {found} times, not {self.times} times: {self.old.strip()!r}")
+        file.write_text(code.replace(self.old, self.new))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A rule taken away, and the tests of which at least one must notice."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        "the inbox is not asked",
+        (
+            Edit(
+                "shared/koinonia/bus/applying.py",
+                "return await inbox.note(tx, self.queue, envelopes) if self._subscription.inbox else envelopes",
+                "return envelopes",
+            ),
+        ),
+        (
+            f"{CONSUMING}::test_an_event_delivered_twice_is_applied_once",
+            f"{CONSUMING}::test_a_replayed_dead_letter_is_applied_once",
+            f"{RELAYING}::test_a_relay_killed_between_confirm_and_commit_publishes_again_and_the_consumer_applies_once",
+        ),
+    ),
+    Mutant(
+        "the end of a call counts whatever its attempt",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/outcomes.py",
+                "WHERE outcome.id = work.recipient_id AND outcome.attempt = work.attempt",
+                "WHERE outcome.id = work.recipient_id",
+            ),
+            Edit(
+                "services/delivery/koinonia_delivery/store/outcomes.py",
+                "ON outcome.id = before.id AND outcome.attempt = before.attempt",
+                "ON outcome.id = before.id",
+            ),
+        ),
+        (
+            f"{SETTLING}::test_a_worker_that_wakes_after_its_row_was_claimed_anew_changes_nothing",
+            f"{SETTLING}::test_two_ends_of_one_recipient_in_a_batch_count_by_their_attempts",
+        ),
+    ),
+    Mutant(
+        "a claim does not ask who opted out",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/claims.py",
+                "                    AND suppressions.suppressed\n            ) THEN 'suppressed'",
+                "                    AND suppressions.suppressed\n            ) THEN NULL",
+            ),
+        ),
+        (f"{CLAIMS}::test_who_opted_out_after_the_chunk_is_closed_at_the_claim",),
+    ),
+    Mutant(
+        "a claim does not ask whose number is held",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/claims.py",
+                "                    AND holds.settled_at IS NULL\n            ) THEN 'held'",
+                "                    AND holds.settled_at IS NULL\n            ) THEN NULL",
+            ),
+        ),
+        (f"{CLAIMS}::test_a_held_number_waits_and_stays_queued",),
+    ),
+    Mutant(
+        "a hold does not wait for the claims under way",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/suppressions.py",
+                "SELECT pg_advisory_xact_lock(hashtextextended('delivery.church.' || $1, 0))",
+                "SELECT $1::text",
+            ),
+        ),
+        (f"{CLAIMS}::test_a_hold_waits_for_the_claim_under_way_and_the_next_claim_for_the_hold",),
+    ),
+    Mutant(
+        "a claim does not lock its churches before it reads who opted out",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/claims.py",
+                "        await store.share_churches(tx, list({clock.church_id for clock in clocks.values()}))\n",
+                "",
+            ),
+        ),
+        (
+            f"{CLAIMS}::test_a_hold_waits_for_the_claim_under_way_and_the_next_claim_for_the_hold",
+            f"{CLAIMS}::test_compliances_answer_waits_for_the_claim_under_way_and_the_next_claim_for_the_answer",
+            f"{CONSENTS}::test_a_withdrawal_waits_for_the_claim_under_way_and_the_next_claim_for_it",
+        ),
+    ),
+    Mutant(
+        "the outbox lets go of what the broker did not take",
+        (
+            Edit(
+                "shared/koinonia/bus/relay.py",
+                "confirmed = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome is None]",
+                "confirmed = rows",
+            ),
+        ),
+        (
+            f"{RELAYING}::test_an_event_without_a_queue_stays_and_alarms_and_holds_up_no_other",
+            f"{RELAYING}::test_an_event_that_closes_the_channel_stays_and_alarms_and_holds_up_no_other",
+        ),
+    ),
+    Mutant(
+        "events are published without a confirm",
+        (Edit("shared/koinonia/bus/publisher.py", "confirms=True", "confirms=False", times=2),),
+        (
+            f"{RELAYING}::test_an_event_without_a_queue_stays_and_alarms_and_holds_up_no_other",
+            f"{RELAYING}::test_the_publisher_tells_what_has_no_queue_from_what_arrived",
+        ),
+    ),
+    Mutant(
+        "a chunk that comes again is a conflict",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/recipients.py",
+                "        ON CONFLICT (id) DO NOTHING\n        RETURNING id, status, segments, phone_index",
+                "        RETURNING id, status, segments, phone_index",
+            ),
+        ),
+        (f"{CHUNKS}::test_the_same_recipients_from_two_streamers_are_stored_once",),
+    ),
+    Mutant(
+        "a later receipt wins, whatever it weighs",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/receipts.py",
+                "WHEN verdict.rank <= CASE before.status",
+                "WHEN verdict.rank < 0 AND 0 < CASE before.status",
+            ),
+        ),
+        (f"{RECEIPTS}::test_any_order_of_receipts_ends_in_the_same_state",),
+    ),
+    Mutant(
+        "a church sees every church's rows",
+        (
+            Edit(
+                "shared/koinonia/db/tools.sql",
+                "$tenant$church_id = nullif(current_setting('koinonia.church_id', true), '')::uuid$tenant$",
+                "$tenant$true$tenant$",
+            ),
+        ),
+        (
+            f"{DATABASE}::test_a_church_sees_its_rows_and_no_others",
+            f"{DATABASE}::test_a_row_of_another_church_cannot_be_written",
+            f"{CATALOGUE}::test_a_migrated_database_has_no_fault",
+        ),
+    ),
+    Mutant(
+        "one table of a church is not protected",
+        (
+            Edit(
+                "services/messaging/koinonia_messaging/migrations/0001_people_and_messages.up.sql",
+                "CALL pg_temp.protect('members');",
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON members TO koinonia_messaging;",
+            ),
+        ),
+        (
+            f"{CATALOGUE}::test_a_migrated_database_has_no_fault",
+            f"{CATALOGUE}::test_every_church_table_shows_and_takes_the_named_churchs_rows_only",
+        ),
+    ),
+    Mutant(
+        "a log line's phone is shown",
+        (
+            Edit("shared/koinonia/security/redaction.py", '    "national": "[phone]",', '    "national": None,'),
+            Edit(
+                "shared/koinonia/security/redaction.py",
+                'return match[0] if match.lastgroup == "keep" else _NAMES[match.lastgroup or ""]',
+                "return _NAMES.get(match.lastgroup or '') or match[0]",
+            ),
+        ),
+        (f"{REDACTION}::test_no_american_number_passes_in_any_form",),
+    ),
+    Mutant(
+        "a log line's private field is shown",
+        (Edit("shared/koinonia/security/redaction.py", '"firstname", "lastname", ', ""),),
+        (f"{REDACTION}::test_what_a_key_calls_private_is_hidden_whatever_it_looks_like",),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of tests ended."""
+
+    green: frozenset[str]
+    red: frozenset[str]
+    output: str
+    seconds: float
+
+
+def main() -> None:
+    """Plant each bug, and exit with 1 when one survives."""
+    arguments = _parse()
+    chosen = [mutant for mutant in MUTANTS if arguments.only in mutant.name]
+    with tempfile.TemporaryDirectory(prefix="koinonia-mutants-") as directory:
+        Path(directory).chmod(0o755)  # PostgreSQL runs as another user
+        tree = Path(directory) / "tree"
+        shutil.copytree(ROOT, tree, ignore=LEFT_OUT)
+        _see_that_the_copy_is_tested(tree)
+        tests = sorted({test for mutant in chosen for test in mutant.tests})
+        print(f"{len(tests)} tests without a bug …", flush=True)
+        _must_be_green(tests, _run(tree, tests))
+        survivors = [mutant for mutant in chosen if not _is_caught(tree, mutant)]
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} caught")
+    sys.exit(1 if survivors else 0)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("--only", default="", metavar="WORDS", help="only mutants with these words in their names")
+    return parser.parse_args()
+
+
+def _is_caught(tree: Path, mutant: Mutant) -> bool:
+    originals = {edit.path: (tree / edit.path).read_text() for edit in mutant.edits}
+    for edit in mutant.edits:
+        edit.plant(tree)
+    run = _run(tree, mutant.tests)
+    for path, code in originals.items():
+        (tree / path).write_text(code)
+    print(f"\n{mutant.name}: {'caught' if run.red else 'SURVIVED'} ({run.seconds:.0f} s)")
+    for test in mutant.tests:
+        name = _name(test)
+        print(f"  {'red   ' if name in run.red else 'green ' if name in run.green else 'no end'} {name}", flush=True)
+    if not run.red:
+        print(run.output)
+    return bool(run.red)
+
+
+def _must_be_green(tests: Sequence[str], run: Run) -> None:
+    names = {_name(test) for test in tests}
+    if run.red or run.green != names:
+        raise SystemExit(f"{run.output}\nwithout a bug these must be green: {sorted(names - run.green)}")
+
+
+def _run(tree: Path, tests: Sequence[str]) -> Run:
+    """Run tests on the copy. Red is a test whose own check failed; one that could not even begin proves nothing."""
+    report = tree / "report.xml"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
+    started = time.monotonic()
+    ended = subprocess.run(command, cwd=tree, env=_environ(tree), text=True, capture_output=True, check=False)
+    green: set[str] = set()
+    red: set[str] = set()
+    for case in ET.parse(report).iter("testcase") if report.exists() else ():
+        name = case.attrib["name"].partition("[")[0]
+        if case.find("failure") is not None:
+            red.add(name)
+        elif case.find("error") is None and case.find("skipped") is None:
+            green.add(name)
+    return Run(frozenset(green - red), frozenset(red), ended.stdout + ended.stderr, time.monotonic() - started)
+
+
+def _name(test: str) -> str:
+    return test.rpartition("::")[2].partition("[")[0]
+
+
+def _environ(tree: Path) -> dict[str, str]:
+    """The copy's packages go before those of the checkout."""
+    folders = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["dev-mode-dirs"]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(str(tree / folder) for folder in folders)}
+
+
+def _see_that_the_copy_is_tested(tree: Path) -> None:
+    command = [sys.executable, "-c", "import koinonia, koinonia_delivery as d; print(koinonia.__file__, d.__file__)"]
+    asked = subprocess.run(command, cwd=tree, env=_environ(tree), text=True, capture_output=True, check=True)
+    if asked.stdout.count(str(tree)) != 2:
+        raise SystemExit(f"the copy is not what would be tested, but {asked.stdout.strip()}")
+
+
+if __name__ == "__main__":
+    main()
