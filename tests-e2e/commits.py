@@ -71,6 +71,14 @@ _END = (
 )
 
 
+CLAIMS_AFTER_THEIR_HOLD = """
+    SELECT claims.recipient_id, claims.at AS claimed_at, holds.at AS held_at, claims.transaction
+    FROM commits.claims
+    JOIN commits.holds USING (church_id, phone_index)
+    WHERE church_id = $1 AND claims.at > holds.at AND NOT claims.passes_suppression
+"""
+
+
 class Commits:
     """Asks the record, and delivery's tables, of one church. Times are the database's."""
 
@@ -127,15 +135,7 @@ class Commits:
 
     async def claims_after_their_hold(self) -> list[asyncpg.Record]:
         """Claims of held numbers that nothing allows: there must be none."""
-        return await self._fetch(
-            """
-            SELECT claims.recipient_id, claims.at AS claimed_at, holds.at AS held_at, claims.transaction
-            FROM commits.claims
-            JOIN commits.holds USING (church_id, phone_index)
-            WHERE church_id = $1 AND claims.at > holds.at AND NOT claims.passes_suppression
-            """,
-            self._church_id,
-        )
+        return await self._fetch(CLAIMS_AFTER_THEIR_HOLD, self._church_id)
 
     async def are_suppressed(self, phone_indexes: Collection[bytes]) -> bool:
         """Whether compliance's word on all of them has reached delivery."""

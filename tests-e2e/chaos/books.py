@@ -131,6 +131,15 @@ _HELD = "SELECT phone_index FROM delivery.holds WHERE church_id = $1"
 _LEASES_ENDED = "SELECT count(*) FROM delivery.work WHERE state = 'sending' AND leased_until < clock_timestamp()"
 _BEGUN = "SELECT count(*) FROM delivery.recipients WHERE source_id = $1 AND status <> 'queued'"
 _TAKEN = "SELECT count(*) FROM delivery.inbox WHERE queue = 'delivery.chunks' AND event_id = ANY($1::uuid[])"
+_WAITING = """
+    SELECT recipients.phone_ciphertext
+    FROM delivery.work
+    JOIN delivery.recipients ON recipients.id = work.recipient_id
+    WHERE work.source_id = $1 AND work.state = 'ready'
+    ORDER BY work.due_at DESC, work.recipient_id DESC
+    LIMIT 100
+"""
+_HELD_RECIPIENTS = "SELECT recipient_id FROM delivery.work WHERE church_id = $1 AND state = 'sending'"
 _SENDING = "SELECT count(*) FROM delivery.work WHERE church_id = $1 AND state = 'sending'"
 
 
@@ -182,6 +191,10 @@ class Reader:
         """How many recipients workers hold."""
         return await self.count(_SENDING, church_id)
 
+    async def held_recipients(self, church_id: UUID) -> set[UUID]:
+        """The recipients that workers hold."""
+        return {row["recipient_id"] for row in await self.fetch(_HELD_RECIPIENTS, church_id)}
+
     async def ended_leases(self) -> int:
         """How many leases have ended and were not noticed yet."""
         return await self.count(_LEASES_ENDED)
@@ -190,13 +203,16 @@ class Reader:
         """Whose opt-outs delivery has heard."""
         return {row["phone_index"] for row in await self.fetch(_HELD, church_id)}
 
-    async def locked_outbox_rows(self, service: str) -> int:
-        """How many rows of an outbox a relay holds at this moment."""
+    async def waiting_phones(self, message_id: UUID) -> list[bytes]:
+        """The ciphertexts of those whose text of a broadcast will be taken last."""
+        return [row["phone_ciphertext"] for row in await self.fetch(_WAITING, message_id)]
+
+    async def locked_outbox_ids(self, service: str) -> set[UUID]:
+        """The rows of an outbox that a relay holds at this moment."""
         # The two are read under one snapshot; only locking passes over what is held.
-        free = f"SELECT count(*) FROM (SELECT FROM {service}.outbox FOR UPDATE SKIP LOCKED) AS free"
-        rows = f"SELECT count(*) FROM {service}.outbox"
-        (total,), (unlocked,) = await self._read([(rows, ()), (free, ())], isolation="repeatable_read", readonly=False)
-        return int(total[0]) - int(unlocked[0])
+        every, free = f"SELECT id FROM {service}.outbox", f"SELECT id FROM {service}.outbox FOR UPDATE SKIP LOCKED"
+        found, unlocked = await self._read([(every, ()), (free, ())], isolation="repeatable_read", readonly=False)
+        return {row["id"] for row in found} - {row["id"] for row in unlocked}
 
     async def waiting(self) -> dict[str, int]:
         """What waits in outboxes, for a fact, or for its row; without zeros."""

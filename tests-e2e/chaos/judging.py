@@ -1,9 +1,8 @@
 """What must hold of a church's texts after a run, judged from what was read. Pure; each complaint is a sentence."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from ..carrier import Text
@@ -15,8 +14,6 @@ FINAL = {
     "sending_failed": "undelivered",
 }
 """The carrier's last word on a text, and the state that it leads to."""
-UNDER_WAY_SECONDS = 10.0
-"""A call that was begun before a hold was stored is answered by then, or given up; `test_stop.py` looks closer."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,8 @@ class Facts:
     people: Mapping[UUID, int]  # how many each of them is for
     lost_calls: int  # calls that got no readable answer, of which the carrier kept nothing
     ended_leases: int  # recipients whose worker let their lease end
-    stopped: Mapping[str, datetime | None] = field(default_factory=dict)  # phone: since when its hold is stored
+    stopped: Collection[str] = ()  # the phones of those who said STOP
+    late_claims: int = 0  # that were made after their number's hold
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,9 @@ def judge(books: Books, copies: Sequence[Copy], strangers: Sequence[Text], facts
     """Everything that is not as it must be. ``strangers`` are texts under a token of no row."""
     complaints = [f"{len(strangers)} texts belong to no recipient"] if strangers else []
     for copy in copies:
-        complaints += [f"{_name(copy)}: {wrong}" for wrong in (*_judge_copy(copy, facts), *_judge_stop(copy, facts))]
+        complaints += [f"{_name(copy)}: {wrong}" for wrong in _judge_copy(copy, facts)]
+    if facts.late_claims:
+        complaints.append(f"{facts.late_claims} recipients were claimed after their STOP was stored")
     complaints += _judge_doubts(copies, facts)
     complaints += _judge_texts(copies)
     complaints += _judge_messages(books, facts)
@@ -96,17 +96,6 @@ def _allowed(text: Text, *, may_stay_unknown: bool) -> set[str]:
     # Not heard as the carrier sees it: our answer may have died with the gateway, and records may have been looked up.
     allowed = {"sent", final}
     return allowed | {"unknown"} if may_stay_unknown and not text.heard else allowed
-
-
-def _judge_stop(copy: Copy, facts: Facts) -> Iterator[str]:
-    """Whoever said STOP gets no text of a broadcast that was not on its way."""
-    held_at = facts.stopped.get(copy.phone)
-    if held_at is None or copy.row.kind != "broadcast":
-        return
-    for text in copy.texts:
-        late = (text.accepted_at - held_at).total_seconds()
-        if late > UNDER_WAY_SECONDS:
-            yield f"texted {late:.1f} s after their STOP was stored"
 
 
 def _judge_doubts(copies: Sequence[Copy], facts: Facts) -> Iterator[str]:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import msgspec
@@ -21,6 +20,7 @@ from koinonia.testing.fixtures import wait_until
 
 from ..carrier import Text
 from ..church import Church, Person
+from ..commits import CLAIMS_AFTER_THEIR_HOLD, Commits
 from ..platform import SETTINGS
 from . import leftovers
 from .books import OPEN
@@ -36,6 +36,7 @@ LEAST_SECONDS = 10.0  # of the first broadcast
 SENT_SECONDS = 120.0  # until the share of a step is reached
 RECOVERY_SECONDS = 90.0  # from the last deed until all is as it must be
 STOP_AGAIN_SECONDS = 10.0
+STUCK_SECONDS = 0.5
 PAUSE_SECONDS = float(SETTINGS["KOINONIA_LEASE_SECONDS"]) + 1.5
 CHUNK = "messaging.recipients.resolved"
 
@@ -69,13 +70,17 @@ class Report:
     fallen: list[Fallen] = field(default_factory=list)
     told: list[str] = field(default_factory=list)  # the other deeds, in words
     statuses: Counter[str] = field(default_factory=Counter)  # of all rows at the end
+    pauses: int = 0  # of workers, beyond a lease
+    published_again: int = 0  # of the events that a relay held when it was killed
     broadcast_seconds: float = 0.0  # from the answer to the send until the last call but those in doubt
     seconds: float = 0.0
 
     def __str__(self) -> str:
         keys = "with keys" if self.plan.idempotency else "without keys"
         ends = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()))
-        deeds = "; ".join([*map(str, self.fallen), *self.told])
+        deeds = "; ".join(
+            [*map(str, self.fallen), *self.told, f"{self.published_again} events of the relay came twice"]
+        )
         return f"seed {self.plan.seed}, {keys}, {self.broadcast_seconds:.0f} of {self.seconds:.0f} s: {deeds} → {ends}"
 
 
@@ -95,7 +100,8 @@ async def play(stage: Stage, plan: Plan) -> Report:
     run = _Run(stage, plan)
     try:
         await run.prepare()
-        async with Ear(stage.platform.process("rabbitmq").url) as run.ear:
+        url = stage.platform.process("rabbitmq").url
+        async with Ear(url) as run.ear, Commits.noted(stage.platform, run.church.id):
             await run.broadcast()
             await run.recover()
     finally:
@@ -131,8 +137,9 @@ class _Run:
         self._since = leftovers.Mark.now(stage)
         self._second: asyncio.Task[Message] | None = None
         self._beside: list[asyncio.Task[None]] = []
-        self._stopped: dict[str, datetime | None] = {}
+        self._stopped: dict[str, bool] = {}  # phone: whether its hold is stored
         self._anew: list[UUID] = []
+        self._unconfirmed: set[UUID] = set()  # events that a relay held when it was killed
         self._some_ids: list[UUID] = []
 
     async def prepare(self) -> None:
@@ -191,7 +198,7 @@ class _Run:
         struck = await self._platform.carrier.struck()
         ordered = {kind for kind, _, _ in RECEIPTS} | {step.whom for step in self.plan.steps if step.deed == "storm"}
         assert all(struck.get(kind) for kind in ordered), f"ordered {sorted(ordered)}, struck {struck}"
-        self.report.told.append(f"{len(self.ear.published_again())} events published twice")
+        self.report.published_again = len(self._unconfirmed & set(self.ear.published_again()))
 
     async def end(self) -> None:
         """Nothing of the run goes on."""
@@ -237,25 +244,31 @@ class _Run:
             if service == "messaging":
                 self._beside.append(asyncio.create_task(self._change_a_group()))
             process = str(await wait_until(lambda: self._relaying(service), seconds=30, what=f"a relay of {service}"))
-            await self._fell(step, process, f"{await self._reader.locked_outbox_rows(service)} events unconfirmed")
+            locked = await self._reader.locked_outbox_ids(service)
+            await self._fell(step, process, f"{len(locked)} events unconfirmed")
+            self._unconfirmed |= locked
 
     async def _pause(self, step: Step) -> None:
         self._beside.append(asyncio.create_task(self._pause_beyond_lease(step)))
 
     async def _pause_beyond_lease(self, step: Step) -> None:
-        """Stop a worker until a lease of its has ended, and let it go on."""
-        for _ in range(5):  # until it was stopped with something in its hands
-            await wait_until(self._are_held, what="a recipient in a worker's hands")
+        """Stop a worker with recipients in its hands until a lease has ended, and let it go on."""
+        while not await self._is_through():
             async with self._stopped_processes(step.whom):
-                until = time.monotonic() + PAUSE_SECONDS
-                has_ended = False
-                while time.monotonic() < until:
-                    has_ended = has_ended or await self._reader.ended_leases() > 0
-                    await asyncio.sleep(0.05)
-            if has_ended:
-                self.report.told.append(f"pause {step.whom}")
-                return
-        raise AssertionError(f"{step.whom} never let a lease end")
+                if await self._are_stuck() and await self._lease_ends():
+                    self.report.pauses += 1
+                    self.report.told.append(f"pause {step.whom}")
+                    return
+            await asyncio.sleep(0.1)
+        self.report.told.append(f"pause {step.whom}, which held nobody")
+
+    async def _lease_ends(self) -> bool:
+        until = time.monotonic() + PAUSE_SECONDS
+        has_ended = False
+        while time.monotonic() < until:
+            has_ended = has_ended or await self._reader.ended_leases() > 0
+            await asyncio.sleep(0.05)
+        return has_ended
 
     async def _storm(self, step: Step) -> None:
         _, count, more = next(storm for storm in STORMS if storm[0] == step.whom)
@@ -267,17 +280,19 @@ class _Run:
         self.report.told.append(f"{STOPS} {step.deed}")
 
     async def _say_stop(self) -> None:
-        """Some people say STOP, and say it again while nobody has heard."""
-        persons = self._chance.sample(self.people, STOPS)
-        indexes = {self.stage.keys.index(each.phone, self.church.id, "phone"): each.phone for each in persons}
-        self._stopped |= dict.fromkeys(indexes.values())
+        """Some who wait for their text say STOP, and say it again while nobody has heard."""
+        keys, church_id = self.stage.keys, self.church.id
+        waiting = await self._reader.waiting_phones(self.first.id)
+        phones = [keys.decrypt(each, church_id, "phone") for each in self._chance.sample(waiting, STOPS)]
+        indexes = {keys.index(phone, church_id, "phone"): phone for phone in phones}
+        self._stopped |= dict.fromkeys(phones, False)
         while not all(self._stopped.values()):
-            for phone in [phone for phone, held_at in self._stopped.items() if held_at is None]:
+            for phone in [phone for phone, is_held in self._stopped.items() if not is_held]:
                 await self._platform.carrier.person_texts(phone, self.church.number, "STOP")
             deadline = time.monotonic() + STOP_AGAIN_SECONDS
             while not all(self._stopped.values()) and time.monotonic() < deadline:
                 for index in await self._reader.held_phones(self.church.id) & indexes.keys():
-                    self._stopped[indexes[index]] = self._stopped[indexes[index]] or datetime.now(UTC)
+                    self._stopped[indexes[index]] = True
                 await asyncio.sleep(0.1)
 
     async def _send_second(self, _step: Step) -> None:
@@ -345,7 +360,7 @@ class _Run:
         """The process of a service that holds rows of the outbox and waits for the broker; None: none does."""
         relaying = [each for each in await self._reader.sessions() if each.relays]
         ours = {each.client_port for each in relaying if each.application_name == f"koinonia-{service}"}
-        if not ours or not await self._reader.locked_outbox_rows(service):
+        if not ours or not await self._reader.locked_outbox_ids(service):
             return None  # one that has found nothing to publish looks the same for a moment
         for name, held in self.stage.held().items():
             if service_of(name) == service and any(each.local_port in ours for each in held.connections):
@@ -358,6 +373,12 @@ class _Run:
 
     async def _are_held(self) -> bool:
         return await self._reader.sending(self.church.id) > 0
+
+    async def _are_stuck(self) -> bool:
+        """Whether some recipients are being sent for longer than a call takes."""
+        before = await self._reader.held_recipients(self.church.id)
+        await asyncio.sleep(STUCK_SECONDS)
+        return bool(before & await self._reader.held_recipients(self.church.id))
 
     async def _is_through(self) -> bool:
         statuses = await self._reader.standing(self.church.id)
@@ -375,7 +396,8 @@ class _Run:
             people={message_id: PEOPLE if text == FIRST else SECOND_PEOPLE for message_id, text in contents.items()},
             lost_calls=sum(struck.get(kind, 0) for kind in LOST_CALLS),
             ended_leases=sum(int(str(entry["recipients"])) for entry in self._since.entries("leases_ended")),
-            stopped=self._stopped,
+            stopped=self._stopped.keys(),
+            late_claims=len(await self._reader.fetch(CLAIMS_AFTER_THEIR_HOLD, self.church.id)),
         )
         texts = await self.church.texts()
         books = await self._reader.books(self.church.id)
