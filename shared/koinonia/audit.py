@@ -8,7 +8,7 @@ from koinonia.security.identity import Identity
 
 
 def acted(actor: Identity, action: str, target_kind: str, target_id: UUID, **details: str) -> ActionRecorded:
-    """``actor`` has done ``action``; details are ids and counts, never a person's data."""
+    """``actor`` has done ``action``; details are ids and counts, never a person's data, and tell that it was a test."""
     return ActionRecorded(
         action=action,
         actor_kind=actor.principal_kind,
@@ -19,5 +19,5 @@ def acted(actor: Identity, action: str, target_kind: str, target_id: UUID, **det
         target_id=target_id,
         address=actor.address,
         request_id=actor.request_id,
-        details=details,
+        details={**details, "test": "true"} if actor.test else details,
     )

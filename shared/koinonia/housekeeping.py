@@ -1,12 +1,19 @@
-"""What grows by itself and must go again: inbox rows and idempotency keys whose time is over."""
+"""What grows by itself and must go again: inbox rows and idempotency keys whose time is over; and a look at partitions.
+
+A service cannot make its tables' partitions, which only the schema's owner may; it says so, long before they end.
+"""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import UUID
 
 import structlog
 
+from koinonia import clock, metrics
 from koinonia.bus import inbox
-from koinonia.db import Database, Transaction
+from koinonia.db import Database, Transaction, statement
 from koinonia.errors import is_transient
+from koinonia.ids import id_time
 from koinonia.life import Life
 from koinonia.web import idempotency
 
@@ -14,6 +21,8 @@ log = structlog.get_logger()
 
 BATCH_ROWS = 5000
 INTERVAL_SECONDS = 600.0
+DAYS_AHEAD = 31
+"""Partitions are made three months ahead, every day: when only so many are left, nobody has made any for long."""
 
 _FORGETTING: tuple[Callable[[Transaction, int], Awaitable[int]], ...] = (inbox.forget, idempotency.forget)
 
@@ -30,10 +39,45 @@ async def tidy(database: Database) -> int:
     return deleted
 
 
+_LIST_ENDS = statement(
+    "partitions.list_ends",
+    r"""
+    SELECT
+        parent.relname AS name,
+        max((regexp_match(pg_get_expr(child.relpartbound, child.oid), 'TO \(''(.*)''\)'))[1])::uuid AS ends_at
+    FROM pg_class AS parent
+    LEFT JOIN pg_inherits ON pg_inherits.inhparent = parent.oid
+    LEFT JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
+    WHERE parent.relkind = 'p' AND parent.relnamespace = current_schema()::regnamespace
+    GROUP BY parent.relname
+    """,
+)
+
+
+async def watch_partitions(database: Database) -> dict[str, float]:
+    """Say so when a table's partitions end in less than ``DAYS_AHEAD`` days; answers how many days each has ahead.
+
+    Beyond its last partition a table takes no row.
+    """
+    async with database.across_churches() as tx:
+        rows = await tx.fetch(_LIST_ENDS)
+    ahead = {row["name"]: _days_until(row["ends_at"]) for row in rows}
+    for table, days in ahead.items():
+        metrics.partition_days_ahead.set(days, {"table": table})
+        if days < DAYS_AHEAD:
+            log.error("partitions_end_soon", table=table, days=round(days, 1))
+    return ahead
+
+
+def _days_until(end: UUID | None) -> float:
+    return (id_time(end) - clock.now()) / timedelta(days=1) if end is not None else 0.0
+
+
 async def keep_tidy(database: Database, life: Life) -> None:
-    """Tidy every ten minutes, until the process stops."""
+    """Tidy and look every ten minutes, until the process stops."""
     while not life.stopping.is_set():
         try:
+            await watch_partitions(database)
             await tidy(database)
         except Exception as error:
             if not is_transient(error):

@@ -27,12 +27,16 @@ def page_of(
     *,
     show: Callable[[RowT], ItemT],
     key: Callable[[RowT], tuple[Any, ...]],
+    looked_to: tuple[Any, ...] | None = None,
 ) -> Page[ItemT]:
-    """The page out of ``limit + 1`` rows that were asked for; ``key`` gives a row's sort keys."""
+    """The page out of ``limit + 1`` rows that were asked for; ``key`` gives a row's sort keys.
+
+    ``looked_to``: the sort keys up to which rows were looked at, where that ended before the page was full.
+    """
     shown = rows[: query.limit]
-    has_more = len(rows) > query.limit
+    last = key(shown[-1]) if len(rows) > query.limit else looked_to
     return Page(
         data=[show(row) for row in shown],
-        has_more=has_more,
-        next_cursor=encode_cursor(listing, key(shown[-1])) if has_more else None,
+        has_more=last is not None,
+        next_cursor=None if last is None else encode_cursor(listing, last),
     )

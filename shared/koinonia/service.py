@@ -4,6 +4,7 @@ A service says what it is in one function, ``build(parts) -> ServiceDefinition``
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from aiohttp import web
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from koinonia import activation, telemetry
+from koinonia import activation, metrics, telemetry
 from koinonia import life as process_life
 from koinonia import settings as process_settings
 from koinonia.api import Endpoint
@@ -70,6 +71,7 @@ class ServiceDefinition:
         identify: who calls; behind the gateway, its signed word.
         operators_port: where metrics and details are served, if not beside the rest.
         https: whether browsers come by https.
+        cors_origins: the other origins whose pages may call.
         close: called last, when nothing runs any more.
     """
 
@@ -80,6 +82,7 @@ class ServiceDefinition:
     identify: Identify | None = None
     operators_port: int | None = None
     https: bool = False
+    cors_origins: frozenset[str] = frozenset()
     close: Callable[[], Awaitable[None]] | None = None
 
 
@@ -115,6 +118,7 @@ def main(
     try:
         settings = process_settings.load(shape)
         process_settings.refuse_unsafe(settings)
+        process_settings.refuse_missing_files(settings)
         telemetry.configure(name, settings.log_level)
         keys = keys_of(settings)
     except (SettingsError, KeyringInvalid) as error:
@@ -155,6 +159,8 @@ async def running(
         pool_size=settings.database_pool_size,
         acquire_timeout_seconds=settings.database_acquire_timeout,
         statement_timeout_seconds=settings.database_statement_timeout,
+        # Of a service's other kinds of process each is told apart: `koinonia delivery status` counts the workers by it.
+        application=None if name in {None, service} else f"{name}-{os.getpid()}",
     )
     parts = Parts(
         settings=settings,
@@ -165,7 +171,8 @@ async def running(
         life=life,
     )
     definition = build(parts)
-    servers = await _listen(service, definition, parts)
+    probe = _probe(service, parts)
+    servers = await _listen(definition, parts, probe)
     try:
         await _until_it_answers(database, life)
         parts.bus.consume(
@@ -178,13 +185,15 @@ async def running(
             life.spawn(loop_name, loop())
         life.spawn("housekeeping", keep_tidy(database, life))
         life.spawn("loop lag", watch_loop_lag(life))
+        await probe.look()  # whoever asks for its health first is not kept waiting
         life.ready()
         activation.say_ready()
         log.info("process_ready", port=servers[0].port)
         yield Running(parts, servers[0].port, servers[-1].port)
     finally:
         life.stop("left")
-        idle = PATIENT_SECONDS if life.replaced else IDLE_SECONDS
+        # Others than the public door are called from inside alone.
+        idle = PATIENT_SECONDS if life.replaced and definition.operators_port is not None else IDLE_SECONDS
         await asyncio.gather(
             life.finish(settings.drain_seconds),
             *(server.stop(settings.drain_seconds, idle_seconds=idle) for server in servers),
@@ -205,17 +214,23 @@ async def _close_all(definition: ServiceDefinition, parts: Parts[S]) -> None:
     await parts.database.close()
 
 
-async def _listen(service: str, definition: ServiceDefinition, parts: Parts[S]) -> list[Server]:
-    """The service's door, and the operators' where it is apart."""
-    life, settings = parts.life, parts.settings
-    probe = Probe(
+def _probe(service: str, parts: Parts[S]) -> Probe:
+    return Probe(
         service=service,
         checks={"queues": lambda: _check_queues(parts.bus), "redis": lambda: _check_redis(parts.redis)},
-        not_ready=lambda: life.not_ready,
-        details=lambda: {"pool": parts.database.pool_figures()},
+        not_ready=lambda: parts.life.not_ready,
+        details=lambda: {
+            "pool": parts.database.pool_figures(),
+            "breakers": {each.name: each.state for each in [*metrics.switches]},
+        },
         database=parts.database,
-        environment=settings.environment,
+        environment=parts.settings.environment,
     )
+
+
+async def _listen(definition: ServiceDefinition, parts: Parts[S], probe: Probe) -> list[Server]:
+    """The service's door, and the operators' where it is apart."""
+    settings = parts.settings
     app = build_app(
         definition.handlers,
         identify=definition.identify or signed_identity(parts.keys),
@@ -223,6 +238,7 @@ async def _listen(service: str, definition: ServiceDefinition, parts: Parts[S]) 
         database=parts.database,
         https=definition.https,
         operators=definition.operators_port is None,
+        cors_origins=definition.cors_origins,
     )
     if definition.routes is not None:
         definition.routes(app)
@@ -246,7 +262,7 @@ async def _until_it_answers(database: Database, life: Life) -> None:
             if not is_transient(error):
                 raise
             life.not_ready = "the database does not answer"
-            log.warning("database_awaited", reason=type(error).__name__)
+            log.warning("database_awaited", reason=type(error.__cause__ or error).__name__)
             await life.pause(START_RETRY_SECONDS)
         else:
             return

@@ -1,15 +1,19 @@
 """Settings: typed, from the environment and an ``.env`` file, with one clear line for what is wrong.
 
 A field's environment variable is ``KOINONIA_`` and its name in capitals; ``NAME_FILE`` reads the value from a file
-(a secret's mount). The environment wins over the ``.env`` file.
+(a secret's mount); a field of type ``Secret`` reads it again when it changes. The environment wins over the ``.env``
+file.
 """
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
+
+from koinonia import tls
+from koinonia.secret import Secret, check_line, read_file
 
 PREFIX = "KOINONIA_"
 DEVELOPMENT_KEY = "development-"
@@ -47,7 +51,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     database_statement_timeout: Positive = 10.0  # seconds
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain_seconds: Positive = 20.0  # how long what was begun may take after a SIGTERM
-    require_mfa: bool = False  # for the whole platform
+    require_mfa: bool = False  # the second factor, of every person on the platform
 
     def __repr__(self) -> str:
         """The names of the settings alone: some values are secrets."""
@@ -71,7 +75,9 @@ def load(shape: type[S], environ: Mapping[str, str] | None = None, env_file: Pat
             raise SettingsError(f"{name} is not set")
     for field in msgspec.structs.fields(shape):
         if field.name in values:
-            values[field.name] = _convert(variable(field.name), values[field.name], field.type)
+            name, value = variable(field.name), values[field.name]
+            is_secret = Secret in (field.type, *get_args(field.type))
+            values[field.name] = _secret(name, value, known) if is_secret else _convert(name, value, field.type)
     return msgspec.convert(values, shape)
 
 
@@ -93,10 +99,21 @@ def _value(name: str, known: Mapping[str, str]) -> str | None:
     path = known.get(f"{name}_FILE")
     if path:
         try:
-            return Path(path).read_text("utf-8").strip()
+            return read_file(Path(path))
         except OSError as error:
             raise SettingsError(f"{name}_FILE: {path} cannot be read: {error.strerror}") from None
+        except ValueError:
+            raise SettingsError(f"{name}_FILE: {path} holds no text") from None
     return known.get(name) or None
+
+
+def _secret(name: str, value: str, known: Mapping[str, str]) -> Secret:
+    path = known.get(f"{name}_FILE")
+    try:
+        check_line(value)
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from None
+    return Secret(value, setting=name, file=Path(path) if path else None)
 
 
 def _convert(name: str, value: str, wanted: Any) -> Any:
@@ -109,7 +126,12 @@ def _convert(name: str, value: str, wanted: Any) -> Any:
         raise SettingsError(f"{name}: {str(error)[0].lower()}{str(error)[1:]}") from None
 
 
-ENCRYPTED = {"database_url": "sslmode=verify-full", "amqp_url": "amqps://", "redis_url": "rediss://"}
+ENCRYPTED = {
+    "database_url": "sslmode=verify-full",
+    "database_direct_url": "sslmode=verify-full",
+    "amqp_url": "amqps://",
+    "redis_url": "rediss://",
+}
 """What the addresses of servers must hold in production."""
 
 
@@ -117,19 +139,39 @@ def refuse_unsafe(settings: ServiceSettings) -> None:
     """Refuse what must not run, before anything does.
 
     Raises:
-        SettingsError: development keys or an unencrypted server in production; a second factor that is required, and
-            that nothing asks for yet.
+        SettingsError: development keys or an unencrypted server in production.
     """
-    if settings.require_mfa:
-        raise SettingsError("KOINONIA_REQUIRE_MFA: the second factor is not there yet, so it cannot be required")
     if settings.environment != "production":
         return
     for name in ("encryption_keys", "token_keys"):
         if any(part.startswith(DEVELOPMENT_KEY) for part in getattr(settings, name).split(",")):
             raise SettingsError(f"{variable(name)}: a development key must not be used in production")
-    for name, safe in ENCRYPTED.items():
-        if safe not in getattr(settings, name):
-            raise SettingsError(f"{variable(name)}: in production the server must be reached by TLS ({safe})")
+    for name in ENCRYPTED:
+        refuse_open(name, getattr(settings, name))
+
+
+def refuse_open(name: str, url: str | None) -> None:
+    """Refuse the address of a server that is reached in the clear, or whose certificate nobody checks.
+
+    Raises:
+        SettingsError: it is such an address; the field is named.
+    """
+    if url is not None and not tls.is_encrypted(url):
+        safe = ENCRYPTED.get(name, "https://")
+        rule = "in production the server must be reached by TLS, and its certificate be checked"
+        raise SettingsError(f"{variable(name)}: {rule} ({safe})")
+
+
+def refuse_missing_files(settings: msgspec.Struct) -> None:
+    """Refuse the address of a server that names a file of certificates which cannot be used.
+
+    Raises:
+        SettingsError: there is such an address; field and file are named.
+    """
+    for name in ENCRYPTED:
+        url = getattr(settings, name)
+        if url is not None and (wrong := tls.fault(url)) is not None:
+            raise SettingsError(f"{variable(name)}: {wrong}")
 
 
 def _read_env_file(path: Path) -> dict[str, str]:

@@ -20,6 +20,7 @@ import prometheus_client
 import structlog
 from opentelemetry import metrics as otel_metrics
 from opentelemetry import propagate, trace
+from opentelemetry.context import attach, detach
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
@@ -85,6 +86,21 @@ def causation_id() -> str | None:
     return _causation_id.get()
 
 
+def is_tracing() -> bool:
+    """Whether spans of this process go anywhere."""
+    return isinstance(trace.get_tracer_provider(), TracerProvider)
+
+
+@contextmanager
+def correlated(correlation: str) -> Iterator[None]:
+    """Work that a request began, without a span."""
+    token = _correlation_id.set(correlation)
+    try:
+        yield
+    finally:
+        _correlation_id.reset(token)
+
+
 def current_traceparent() -> str | None:
     """The W3C ``traceparent`` of the present span, or None outside of one."""
     carrier: dict[str, str] = {}
@@ -115,15 +131,18 @@ def work(
 
     ``links`` are other traces that it belongs to.
     """
-    context = propagate.extract({"traceparent": traceparent}) if traceparent else None
     tokens = (
         _correlation_id.set(correlation or _correlation_id.get()),
         _causation_id.set(causation or _causation_id.get()),
     )
     try:
+        if not _records():
+            with _passed_on(traceparent) as span:
+                yield span
+            return
         with tracer.start_as_current_span(
             name,
-            context=context,
+            context=propagate.extract({"traceparent": traceparent}) if traceparent else None,
             kind=kind,
             attributes=dict(attributes or {}),
             links=_links(links),
@@ -139,6 +158,25 @@ def work(
     finally:
         _correlation_id.reset(tokens[0])
         _causation_id.reset(tokens[1])
+
+
+def _records() -> bool:
+    """Whether anybody is there who keeps spans."""
+    has_provider = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    return has_provider or not isinstance(tracer, trace.ProxyTracer)
+
+
+@contextmanager
+def _passed_on(traceparent: str | None) -> Iterator[trace.Span]:
+    """What is left of a span where nobody records it: another's trace goes on, and costs a third of an empty span."""
+    if traceparent is None:
+        yield trace.get_current_span()
+        return
+    token = attach(propagate.extract({"traceparent": traceparent}))
+    try:
+        yield trace.get_current_span()
+    finally:
+        detach(token)
 
 
 def _links(traceparents: Iterable[str | None]) -> list[trace.Link]:

@@ -12,6 +12,8 @@ WHOLE = "body"
 MAX_REPORTED = 50
 
 _WITH_PATH = re.compile(r"^(?P<message>.*) - at `(?P<path>[^`]*)`$", re.DOTALL)
+_OF_NAME = re.compile(r"^(?P<message>.*) - at `key` in `(?P<path>[^`]*)`$", re.DOTALL)
+_ENTRY = "[...]"  # how msgspec writes any entry of an object
 _NAMED = re.compile(r"^Object (?P<what>missing required|contains unknown) field `(?P<name>.*)`$", re.DOTALL)
 _EXPECTED = re.compile(r"^Expected `(?P<type>[^`]*)`(?P<rule>.*)$", re.DOTALL)
 _LENGTH = re.compile(r"^ of length (?P<sign>[<>])= (?P<count>\d+)$")
@@ -83,13 +85,28 @@ def _field_errors(value: Any, kind: Any, *, strict: bool) -> Iterator[FieldError
             try:
                 msgspec.convert(value[name], field.type, strict=strict)
             except msgspec.ValidationError as error:
-                yield field_error(str(error), name)
+                found = field_error(str(error), name)
+                is_entry = found.field.startswith(f"{name}{_ENTRY}")
+                yield from _entry_errors(name, value[name], field.type, strict=strict) if is_entry else [found]
         elif field.required:
             yield FieldError(name, "Required")
 
 
+def _entry_errors(name: str, value: dict[str, Any], kind: Any, *, strict: bool) -> Iterator[FieldError]:
+    """msgspec does not say which entry of an object with any names is wrong: each is converted alone."""
+    for key, each in value.items():
+        try:
+            msgspec.convert({key: each}, kind, strict=strict)
+        except msgspec.ValidationError as error:
+            found = field_error(str(error), name)
+            yield FieldError(found.field.replace(_ENTRY, f".{key[:64]}", 1), found.message)
+
+
 def field_error(text: str, prefix: str = "") -> FieldError:
     """Turn msgspec's "Expected `int`, got `str` - at `$.a[0]`" into its path and message."""
+    if of_name := _OF_NAME.match(text):
+        words = in_words(of_name["message"])
+        return FieldError(prefix + of_name["path"].removeprefix("$"), f"A name in it {words[0].lower()}{words[1:]}")
     with_path = _WITH_PATH.match(text)
     message = with_path["message"] if with_path else text
     path = prefix + (with_path["path"].removeprefix("$") if with_path else "")

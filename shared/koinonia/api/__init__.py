@@ -5,6 +5,7 @@ per noun; a route that is listed is implemented.
 """
 
 from koinonia.api import (
+    admins,
     audit,
     auth,
     billing,
@@ -16,7 +17,10 @@ from koinonia.api import (
     health,
     members,
     messages,
+    mfa,
     numbers,
+    passwords,
+    sessions,
     webhooks,
 )
 from koinonia.api.common import ErrorBody, ErrorResponse, NoQuery, Page, PageQuery, Query, Request, Response, Role
@@ -24,6 +28,10 @@ from koinonia.api.endpoint import EVERYONE, MANAGERS, SENDERS, Endpoint, Owner
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *auth.ENDPOINTS,
+    *admins.ENDPOINTS,
+    *mfa.ENDPOINTS,
+    *passwords.ENDPOINTS,
+    *sessions.ENDPOINTS,
     *churches.ENDPOINTS,
     *branches.ENDPOINTS,
     *groups.ENDPOINTS,
@@ -59,6 +67,7 @@ __all__ = [
     "Request",
     "Response",
     "Role",
+    "admins",
     "audit",
     "auth",
     "billing",
@@ -70,7 +79,10 @@ __all__ = [
     "health",
     "members",
     "messages",
+    "mfa",
     "numbers",
     "owned_by",
+    "passwords",
+    "sessions",
     "webhooks",
 ]

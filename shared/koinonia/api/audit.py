@@ -7,12 +7,14 @@ from uuid import UUID
 from msgspec import Meta
 from typing_extensions import override
 
-from koinonia.api.common import EXAMPLE_ID, EXAMPLE_OTHER_ID, EXAMPLE_TIME, Page, PageQuery, Response
+from koinonia.api.common import EXAMPLE_ID, EXAMPLE_OTHER_ID, EXAMPLE_TIME, Page, PageQuery, Response, Role
 from koinonia.api.endpoint import MANAGERS, Endpoint
 
 
 class AuditEntry(Response, frozen=True, kw_only=True):
-    """One act. It names things by id, never a text, phone or e-mail."""
+    """One act. It names things by id, never a text, phone or e-mail. ``actorRole``: which the actor has now; null of a
+    program, and of who does not work for the church any more.
+    """
 
     id: UUID
     action: str
@@ -25,6 +27,7 @@ class AuditEntry(Response, frozen=True, kw_only=True):
     request_id: str | None
     details: dict[str, str]
     occurred_at: datetime
+    actor_role: Role | None = None
 
     @override
     @classmethod
@@ -41,6 +44,7 @@ class AuditEntry(Response, frozen=True, kw_only=True):
             request_id="8f14e45fceea167a",
             details={"targetType": "all"},
             occurred_at=EXAMPLE_TIME,
+            actor_role="sender",
         )
 
 

@@ -15,6 +15,7 @@ from koinonia.api.common import (
     EmailAddress,
     Page,
     PageQuery,
+    Query,
     Request,
     Response,
     Role,
@@ -121,6 +122,20 @@ class Session(Response, frozen=True, kw_only=True):
         return cls(church=Church.example(), admin=Admin.example())
 
 
+class Login(Response, frozen=True, kw_only=True, omit_defaults=True):
+    """Who is logged in; or, with ``mfaRequired`` true, the token to show with the second factor, and nothing else."""
+
+    mfa_required: bool
+    church: Church | None = None
+    admin: Admin | None = None
+    mfa_token: str | None = None
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(church=Church.example(), admin=Admin.example(), mfa_required=False)
+
+
 class Me(Response, frozen=True, kw_only=True):
     """Who is asking: an admin's session, or an API key (then ``admin`` is null)."""
 
@@ -130,6 +145,7 @@ class Me(Response, frozen=True, kw_only=True):
     principal_kind: Literal["session", "api_key"]
     role: Role
     mfa_verified: bool
+    test: Annotated[bool, Meta(description="By a test key")] = False
 
     @override
     @classmethod
@@ -161,6 +177,10 @@ class ApiKeyRequest(Request, frozen=True, kw_only=True):
     name: ShortText
     role: Literal["admin", "sender", "viewer"]
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    kind: Annotated[
+        Literal["live", "test"],
+        Meta(description="What a test key sends is answered by a simulated carrier; it changes nothing but tests"),
+    ] = "live"
 
     @override
     @classmethod
@@ -168,16 +188,26 @@ class ApiKeyRequest(Request, frozen=True, kw_only=True):
         return cls(name="Website", role="sender")
 
 
+class RotateQuery(Query, frozen=True, kw_only=True):
+    """How a key gives way to its successor."""
+
+    overlap_hours: Annotated[
+        int, Meta(ge=0, le=168, description="For how long the old key opens beside the new one; 0: it ends at once")
+    ] = 24
+
+
 class ApiKey(Response, frozen=True, kw_only=True):
-    """An API key without its secret."""
+    """An API key without its secret. ``successorId``: it was rotated, and opens until ``expiresAt``."""
 
     id: UUID
     name: str
+    kind: Literal["live", "test"]
     prefix: str
     role: Role
     created_at: datetime
-    last_used_at: datetime | None
+    last_used_at: datetime | None  # to the minute
     expires_at: datetime | None
+    successor_id: UUID | None
 
     @override
     @classmethod
@@ -185,11 +215,13 @@ class ApiKey(Response, frozen=True, kw_only=True):
         return cls(
             id=EXAMPLE_ID,
             name="Website",
-            prefix="koi_3Fz8",
+            kind="live",
+            prefix="koi_live_3Fz8Qm0cXw2L",
             role="sender",
             created_at=EXAMPLE_TIME,
             last_used_at=None,
             expires_at=None,
+            successor_id=None,
         )
 
 
@@ -202,7 +234,7 @@ class ApiKeyCreated(Response, frozen=True, kw_only=True):
     @override
     @classmethod
     def example(cls) -> Self:
-        return cls(api_key=ApiKey.example(), key="koi_3Fz8…")
+        return cls(api_key=ApiKey.example(), key="koi_live_3Fz8Qm0cXw2L_…")
 
 
 REGISTER = Endpoint(
@@ -225,8 +257,10 @@ LOGIN = Endpoint(
     path="/api/auth/login",
     owner="gateway",
     summary="Log in",
+    description="Where the account has a second factor there is no session yet: the answer is `mfaRequired: true` with "
+    "an `mfaToken`, for `POST /api/admin/mfa/verify`. It holds five minutes.",
     request=LoginRequest,
-    response=Session,
+    response=Login,
     access="public",
     extra_errors=("AUTH_ERROR",),
 )
@@ -251,7 +285,15 @@ LOGOUT = Endpoint(
     access="public",
     extra_errors=("CSRF_ERROR",),
 )
-ME = Endpoint(name="auth.me", method="GET", path="/api/auth/me", owner="gateway", summary="Who is asking", response=Me)
+ME = Endpoint(
+    name="auth.me",
+    method="GET",
+    path="/api/auth/me",
+    owner="gateway",
+    summary="Who is asking",
+    response=Me,
+    before_mfa=True,
+)
 CSRF = Endpoint(
     name="auth.csrf",
     method="GET",
@@ -288,10 +330,14 @@ ROTATE_API_KEY = Endpoint(
     method="POST",
     path="/api/admin/api-keys/{id}/rotate",
     owner="gateway",
-    summary="Give an API key a new secret",
+    summary="Give an API key a successor",
+    description="Makes a key of the same name, kind, role and expiry. The old one opens for `overlapHours` more (24 "
+    "unless said otherwise, a week at most), so that programs can be changed in turn; both are in the list.",
+    query=RotateQuery,
     response=ApiKeyCreated,
     roles=MANAGERS,
     idempotent=True,
+    extra_errors=("CONFLICT",),
 )
 DELETE_API_KEY = Endpoint(
     name="apiKeys.delete",

@@ -2,16 +2,42 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from typing_extensions import override
 
 from koinonia.api.auth import ZoneName
-from koinonia.api.common import EXAMPLE_ID, EXAMPLE_TIME, Request, Response, ShortText, zone_errors
+from koinonia.api.common import EXAMPLE_ID, EXAMPLE_OTHER_ID, EXAMPLE_TIME, Request, Response, ShortText, zone_errors
 from koinonia.api.endpoint import MANAGERS, Endpoint
 from koinonia.errors import FieldError
+
+Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)", description="HH:MM")]
+RetentionDays = Annotated[int, Meta(ge=30, le=3650)]
+
+
+class QuietHours(Request, frozen=True, kw_only=True):
+    """When nobody is to be texted, in the church's time zone; past midnight where ``until`` is the earlier."""
+
+    start: Clock
+    until: Clock
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(start="21:00", until="08:00")
+
+
+class SenderDefaults(Request, frozen=True, kw_only=True):
+    """What a message goes out with that does not say. ``numberId`` null: the platform's choice."""
+
+    number_id: UUID | None = None
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(number_id=EXAMPLE_OTHER_ID)
 
 
 class ChurchSettings(Response, frozen=True, kw_only=True):
@@ -21,6 +47,10 @@ class ChurchSettings(Response, frozen=True, kw_only=True):
     name: str
     timezone: str
     ready: bool
+    quiet_hours: QuietHours | None
+    require_mfa: bool
+    sender_defaults: SenderDefaults
+    retention_days: int | None
     created_at: datetime
     updated_at: datetime
 
@@ -32,26 +62,49 @@ class ChurchSettings(Response, frozen=True, kw_only=True):
             name="Grace Chapel",
             timezone="America/Chicago",
             ready=True,
+            quiet_hours=QuietHours.example(),
+            require_mfa=False,
+            sender_defaults=SenderDefaults.example(),
+            retention_days=None,
             created_at=EXAMPLE_TIME,
             updated_at=EXAMPLE_TIME,
         )
 
 
 class ChurchSettingsPatch(Request, frozen=True, kw_only=True):
-    """What is left out stays."""
+    """What is left out stays; null switches off."""
 
     name: ShortText | UnsetType = UNSET
     timezone: ZoneName | UnsetType = UNSET
+    quiet_hours: QuietHours | UnsetType | None = UNSET
+    require_mfa: bool | UnsetType = UNSET
+    sender_defaults: SenderDefaults | UnsetType = UNSET
+    retention_days: RetentionDays | UnsetType | None = UNSET
 
     @override
     @classmethod
     def example(cls) -> Self:
-        return cls(timezone="America/Denver")
+        return cls(timezone="America/Denver", quiet_hours=QuietHours.example(), retention_days=730)
 
     @override
     def check(self) -> Iterator[FieldError]:
         if self.timezone is not UNSET:
             yield from zone_errors("timezone", self.timezone)
+        if isinstance(self.quiet_hours, QuietHours) and self.quiet_hours.start == self.quiet_hours.until:
+            yield FieldError("quietHours.until", "Must differ from start")
+
+
+class Sending(Response, frozen=True, kw_only=True):
+    """Whether the church sends; ``version`` grows with each change."""
+
+    paused: bool
+    paused_at: datetime | None
+    version: int
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(paused=True, paused_at=EXAMPLE_TIME, version=1)
 
 
 GET_SETTINGS = Endpoint(
@@ -68,10 +121,46 @@ PATCH_SETTINGS = Endpoint(
     path="/api/churches/{id}/settings",
     owner="gateway",
     summary="Change a church's settings",
+    description="Name and time zone hold everywhere within seconds, `requireMfa` within one; changing that takes a "
+    "session with the second factor. Quiet hours, sender defaults and retention are kept and told to all services; "
+    "none goes by them yet.",
     request=ChurchSettingsPatch,
     response=ChurchSettings,
     roles=MANAGERS,
     idempotent=True,
+    extra_errors=("MFA_REQUIRED",),
 )
 
-ENDPOINTS = (GET_SETTINGS, PATCH_SETTINGS)
+GET_SENDING = Endpoint(
+    name="churches.getSending",
+    method="GET",
+    path="/api/churches/{id}/sending",
+    owner="messaging",
+    summary="Whether a church sends",
+    response=Sending,
+)
+PAUSE_SENDING = Endpoint(
+    name="churches.pauseSending",
+    method="POST",
+    path="/api/churches/{id}/sending/pause",
+    owner="messaging",
+    summary="Pause all sending of a church",
+    description="Nothing is sent until it is resumed, replies neither; what is accepted meanwhile waits. A church that "
+    "is paused stays as it is.",
+    response=Sending,
+    roles=MANAGERS,
+    idempotent=True,
+)
+RESUME_SENDING = Endpoint(
+    name="churches.resumeSending",
+    method="POST",
+    path="/api/churches/{id}/sending/resume",
+    owner="messaging",
+    summary="Resume the sending of a church",
+    description="Ends its pause, and holds of its numbers by the carrier's refusal: they are tried again at once.",
+    response=Sending,
+    roles=MANAGERS,
+    idempotent=True,
+)
+
+ENDPOINTS = (GET_SETTINGS, PATCH_SETTINGS, GET_SENDING, PAUSE_SENDING, RESUME_SENDING)

@@ -60,6 +60,14 @@ class PageQuery(Query, frozen=True, kw_only=True):
     cursor: CursorText | None = None
 
 
+class TestableQuery(PageQuery, frozen=True, kw_only=True):
+    """A page of what was sent, or (``test``) of what was sent with a test key: the two are never in one list."""
+
+    __test__ = False  # no test of pytest's
+
+    test: Annotated[bool, Meta(description="Unless given: whether a test key asks")] | None = None
+
+
 class Response(Struct, frozen=True, kw_only=True, rename="camel"):
     """A body that the platform answers."""
 

@@ -15,6 +15,7 @@ from koinonia.api.common import (
     PageQuery,
     Request,
     Response,
+    TestableQuery,
 )
 from koinonia.api.endpoint import SENDERS, Endpoint
 from koinonia.api.messages import RecipientStatus
@@ -45,6 +46,7 @@ class ConversationMessage(Response, frozen=True, kw_only=True):
     status: RecipientStatus | None
     error_code: str | None
     created_at: datetime
+    test: Annotated[bool, Meta(description="Written with a test key: nobody got it")] = False
 
     @override
     @classmethod
@@ -146,7 +148,8 @@ GET = Endpoint(
     path="/api/conversations/{id}",
     owner="conversation",
     summary="One conversation with its texts",
-    query=PageQuery,
+    description="Replies that were written with a test key are among them where `test` says so, and marked.",
+    query=TestableQuery,
     response=ConversationThread,
 )
 REPLY = Endpoint(
@@ -155,12 +158,14 @@ REPLY = Endpoint(
     path="/api/conversations/{id}/reply",
     owner="conversation",
     summary="Reply",
+    description="With a test key the simulated carrier answers: nobody gets it, and the conversation stays as it was.",
     request=ReplyRequest,
     response=ConversationMessage,
     status=202,
     roles=SENDERS,
     idempotent=True,
     extra_errors=("CONFLICT", "PLAN_LIMIT"),
+    for_tests=True,
 )
 READ = Endpoint(
     name="conversations.read",

@@ -32,6 +32,13 @@ class Endpoint:
         request: the struct of the JSON body; None: no body, or one that ``raw_body`` describes.
         response: the struct (or ``Page[...]``) of the answer; None: no JSON body.
         access: ``public``: no login; ``principal``: a session or an API key whose role is in ``roles``.
+        roles: who may call it, of sessions and API keys alike. This is the one table of who may do what: doors and the
+            API page are made from it.
+        people_only: no API key may call it, whatever its role.
+        also: other statuses of the same answer, with what each says.
+        before_mfa: whether a person may call it without the second factor, where that is required.
+        for_tests: of a request that changes something: whether a test key may send it, as what it does is a test then.
+            A test key changes nothing else.
         idempotent: whether ``Idempotency-Key`` is honoured.
         consumes: accepted content types of the body; the first is the usual one.
         produces: content type of the answer.
@@ -50,8 +57,12 @@ class Endpoint:
     query: type[Query] = NoQuery
     response: Any = None
     status: int = 200
+    also: tuple[tuple[int, str], ...] = ()
     access: Access = "principal"
     roles: frozenset[Role] = EVERYONE
+    before_mfa: bool = False
+    for_tests: bool = False
+    people_only: bool = False
     idempotent: bool = False
     body_limit: int = MEBIBYTE
     consumes: tuple[str, ...] = (JSON,)
@@ -66,9 +77,28 @@ class Endpoint:
         return tuple(_PARAMETER.findall(self.path))
 
     @property
+    def opens_to_tests(self) -> bool:
+        """Whether a test key may ask: for whatever it can read, and for what is then a test."""
+        return self.method == "GET" or self.for_tests
+
+    @property
     def takes_body(self) -> bool:
         """Whether a body is read at all."""
         return self.request is not None or self.raw_body
+
+    @property
+    def callers(self) -> str:
+        """Who may call it, in a sentence."""
+        if self.access == "public":
+            return "Needs no login."
+        kinds = "people (not API keys)" if self.people_only else "people and API keys"
+        if self.roles == EVERYONE:
+            return f"For {kinds} of every role."
+        return f"For {kinds} with one of the roles {', '.join(role for role in get_args(Role) if role in self.roles)}."
+
+    def may_call(self, role: Role, *, is_person: bool) -> bool:
+        """Whether somebody who is known may call it."""
+        return role in self.roles and (is_person or not self.people_only)
 
     def url(self, **ids: object) -> str:
         """The path with its ids filled in."""

@@ -1,7 +1,7 @@
 """Members: the people a church texts."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 import msgspec
@@ -19,8 +19,10 @@ from koinonia.api.common import (
     Request,
     Response,
     ShortText,
+    TestableQuery,
 )
 from koinonia.api.endpoint import JSON, MANAGERS, MEBIBYTE, Endpoint
+from koinonia.api.messages import RecipientStatus
 
 IMPORT_ROWS = 10_000
 
@@ -162,6 +164,47 @@ class ImportResult(Response, frozen=True, kw_only=True):
         return cls(created=498, updated=1, skipped=0, errors=[ImportRowError.example()])
 
 
+class MemberMessage(Response, frozen=True, kw_only=True):
+    """One person's copy of a text: what they got, or why not.
+
+    ``messageId`` is null where it was no message of the church's to many: a reply, or what the law wants to be said.
+    """
+
+    id: UUID
+    message_id: UUID | None
+    kind: Literal["broadcast", "reply", "compliance"]
+    phone: str
+    content: str
+    media_urls: list[str]
+    status: RecipientStatus
+    segments: int
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    sent_at: datetime | None
+    delivered_at: datetime | None
+    test: Annotated[bool, Meta(description="Sent with a test key: the simulated carrier answered")] = False
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(
+            id=EXAMPLE_ID,
+            message_id=EXAMPLE_OTHER_ID,
+            kind="broadcast",
+            phone="+13125550142",
+            content="Hi Anna, the service starts at 10 on Sunday.",
+            media_urls=[],
+            status="delivered",
+            segments=1,
+            error_code=None,
+            error_message=None,
+            created_at=EXAMPLE_TIME,
+            sent_at=EXAMPLE_TIME,
+            delivered_at=EXAMPLE_TIME,
+        )
+
+
 LIST = Endpoint(
     name="members.list",
     method="GET",
@@ -230,5 +273,16 @@ IMPORT = Endpoint(
     body_limit=16 * MEBIBYTE,
     consumes=(JSON, "text/csv"),
 )
+LIST_MESSAGES = Endpoint(
+    name="members.listMessages",
+    method="GET",
+    path="/api/members/{id}/messages",
+    owner="delivery",
+    summary="What this person got or did not get, and why",
+    description="Newest first, at every phone that the member has or had; what went to a shared phone is each of its "
+    "people's. It has what is not archived. Known a moment after the member is. Tests are listed apart, by `test`.",
+    query=TestableQuery,
+    response=Page[MemberMessage],
+)
 
-ENDPOINTS = (LIST, CREATE, GET, PATCH, DELETE, IMPORT)
+ENDPOINTS = (LIST, CREATE, GET, PATCH, DELETE, IMPORT, LIST_MESSAGES)

@@ -19,6 +19,7 @@ from koinonia.api.common import (
     PageQuery,
     Request,
     Response,
+    TestableQuery,
 )
 from koinonia.api.endpoint import SENDERS, Endpoint
 from koinonia.errors import FieldError
@@ -115,8 +116,32 @@ class MessageCounts(Response, frozen=True, kw_only=True):
         return cls(queued=200, sending=20, sent=80, delivered=195, suppressed=5)
 
 
+class StopFigures(Response, frozen=True, kw_only=True):
+    """What a stop did, as of the moment when nothing more could be sent: the three add up to the audience.
+
+    Those in flight end afterwards, as ``counts`` tell. ``creditedCents``: what the credited segments would have cost
+    beyond the plan's included ones. Not yet ``final``: what is known so far, of which those in flight may still be
+    fewer and the credit more.
+    """
+
+    sent: int
+    will_not_go: int
+    in_flight: int
+    credited_segments: int
+    credited_cents: int
+    final: bool
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(sent=275, will_not_go=205, in_flight=20, credited_segments=200, credited_cents=400, final=True)
+
+
 class Message(Response, frozen=True, kw_only=True):
-    """A message. ``totalRecipients``: distinct numbers, left-out ones included; final once resolved."""
+    """A message. ``totalRecipients``: distinct numbers, left-out ones included; final once resolved.
+
+    ``pauseReason`` says why a message that is ``paused`` rests; ``stopped`` is there once it was cancelled.
+    """
 
     id: UUID
     status: MessageStatus
@@ -135,6 +160,10 @@ class Message(Response, frozen=True, kw_only=True):
     created_at: datetime
     handed_over_at: datetime | None
     completed_at: datetime | None
+    paused_at: datetime | None = None
+    pause_reason: str | None = None
+    stopped: StopFigures | None = None
+    test: Annotated[bool, Meta(description="Sent with a test key: the simulated carrier answers, nobody pays")] = False
 
     @override
     @classmethod
@@ -169,6 +198,31 @@ class MessageEnvelope(Response, frozen=True, kw_only=True):
     @classmethod
     def example(cls) -> Self:
         return cls(message=Message.example())
+
+
+class CancelAnswer(StopFigures, frozen=True, kw_only=True):
+    """What cancelling one message did."""
+
+    message: Message
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        message = msgspec.structs.replace(Message.example(), status="cancelled", stopped=StopFigures.example())
+        return cls(message=message, **msgspec.structs.asdict(StopFigures.example()))
+
+
+class StopAnswer(StopFigures, frozen=True, kw_only=True):
+    """What stopping everything did, over all of its messages. Nothing is sent until the church resumes."""
+
+    id: UUID
+    messages: int
+    paused_at: datetime | None
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(id=EXAMPLE_ID, messages=2, paused_at=EXAMPLE_TIME, **msgspec.structs.asdict(StopFigures.example()))
 
 
 class MessagePreview(Response, frozen=True, kw_only=True):
@@ -252,6 +306,109 @@ class Recipient(Response, frozen=True, kw_only=True):
         )
 
 
+TrailEvent = Literal[
+    "requested",
+    "scheduled",
+    "consent_withdrawn",
+    "opted_out",
+    "opted_in",
+    "blocked",
+    "held",
+    "authorized",
+    "dispatched",
+    "paused",
+    "resumed",
+    "refused",
+    "unknown",
+    "left_to_records",
+    "accepted",
+    "metered",
+    "resent",
+    "closed",
+    "cancelled",
+    "left_out",
+    "expired",
+    "failed",
+    "unconfirmed",
+    "undelivered",
+    "delivered",
+    "waiting",
+]
+"""What an entry of a trail tells; at the same moment they come in this order."""
+
+
+class Actor(Response, frozen=True, kw_only=True):
+    """Who did something."""
+
+    id: UUID
+    kind: Literal["admin", "api_key"]
+    name: str
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(id=EXAMPLE_OTHER_ID, kind="admin", name="Ruth Miller")
+
+
+class TrailEntry(Response, frozen=True, kw_only=True):
+    """One thing that happened to a recipient's copy. ``sentence`` says it in plain words; times are fields beside it.
+
+    ``at``: of a receipt, by the carrier's clock. ``status``: the copy's status from then on, where that changed.
+    """
+
+    at: datetime
+    service: Literal["messaging", "conversation", "billing", "delivery", "compliance"]
+    event: TrailEvent
+    sentence: str
+    status: RecipientStatus | None = None
+    code: Annotated[str, Meta(description="The carrier's code, or ours")] | None = None
+    attempt: (
+        Annotated[int, Meta(description="Claims of the copy so far; one may end before its call begins")] | None
+    ) = None
+    began_at: Annotated[datetime, Meta(tz=True, description="When the attempt that ended began")] | None = None
+    until: Annotated[datetime, Meta(tz=True, description="When it is, or was to be, taken up again")] | None = None
+    actor: Actor | None = None
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(
+            at=EXAMPLE_TIME,
+            service="delivery",
+            event="refused",
+            sentence="The carrier did not take it for now. The carrier asks to go slower; it is tried again.",
+            status="queued",
+            code="429",
+            attempt=1,
+            began_at=EXAMPLE_TIME,
+            until=EXAMPLE_TIME,
+        )
+
+
+class Trail(Response, frozen=True, kw_only=True):
+    """Why somebody got a text, or did not: everything that happened to one copy, in the order of time.
+
+    ``missing``: services that did not answer; their part is not here.
+    """
+
+    message_id: UUID
+    recipient_id: UUID
+    status: RecipientStatus
+    entries: list[TrailEntry]
+    missing: list[str]
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(
+            message_id=EXAMPLE_ID,
+            recipient_id=EXAMPLE_OTHER_ID,
+            status="queued",
+            entries=[TrailEntry.example()],
+            missing=[],
+        )
+
+
 class ResolveRequest(Request, frozen=True, kw_only=True):
     """A person's decision on a copy whose outcome is not known."""
 
@@ -263,7 +420,7 @@ class ResolveRequest(Request, frozen=True, kw_only=True):
         return cls(action="close")
 
 
-class MessageQuery(PageQuery, frozen=True, kw_only=True):
+class MessageQuery(TestableQuery, frozen=True, kw_only=True):
     """Which messages: all filters hold together."""
 
     status: MessageStatus | None = None
@@ -285,6 +442,8 @@ def _is_public_url(url: str) -> bool:
         return False
 
 
+_NOT_FINAL = (202, "Stopped; not everything is confirmed yet: `final` is false")
+
 PREVIEW = Endpoint(
     name="messages.preview",
     method="POST",
@@ -294,6 +453,7 @@ PREVIEW = Endpoint(
     request=SendRequest,
     response=MessagePreview,
     roles=SENDERS,
+    for_tests=True,
 )
 SEND = Endpoint(
     name="messages.send",
@@ -302,12 +462,14 @@ SEND = Endpoint(
     owner="messaging",
     summary="Send a message",
     description="Accepted here, sent afterwards: watch it by its events. An audience in which nobody can be texted is "
-    "refused with 400.",
+    "refused with 400. With a test key the simulated carrier answers in place of the real one: nobody is texted, and "
+    "nobody pays.",
     request=SendRequest,
     response=MessageEnvelope,
     status=202,
     roles=SENDERS,
     idempotent=True,
+    for_tests=True,
     extra_errors=("CONFLICT", "PLAN_LIMIT"),
 )
 LIST = Endpoint(
@@ -316,6 +478,7 @@ LIST = Endpoint(
     path="/api/messages",
     owner="messaging",
     summary="The church's messages",
+    description="Newest first. Those sent with a test key are listed apart, by `test`.",
     query=MessageQuery,
     response=Page[Message],
 )
@@ -333,12 +496,58 @@ CANCEL = Endpoint(
     path="/api/messages/{id}/cancel",
     owner="messaging",
     summary="Cancel a message",
-    description="What is not yet with the carrier is cancelled. Refused with 409 once nothing is left to cancel.",
-    response=MessageEnvelope,
-    status=202,
+    description="What is not yet with the carrier shall never be. Answers after up to five seconds with what was sent, "
+    "what will not go, what is in flight and what is credited, and once more when it was cancelled already; later "
+    "`GET` has the same figures. Refused with 409 once nothing is left to cancel.",
+    response=CancelAnswer,
+    also=(_NOT_FINAL,),
     roles=SENDERS,
     idempotent=True,
     extra_errors=("CONFLICT",),
+    for_tests=True,
+)
+STOP = Endpoint(
+    name="messages.stop",
+    method="POST",
+    path="/api/messages/stop",
+    owner="messaging",
+    summary="Stop everything at once",
+    description="Cancels each message that still has something to send, scheduled ones included, and pauses all "
+    "sending of the church until it is resumed (`POST /api/churches/{id}/sending/resume`). Answers as cancelling one "
+    "does. Called again before that, it stops what came since and tells the figures of all. Tests rest meanwhile, and "
+    "are not cancelled.",
+    response=StopAnswer,
+    also=(_NOT_FINAL,),
+    roles=SENDERS,
+    idempotent=True,
+)
+PAUSE = Endpoint(
+    name="messages.pause",
+    method="POST",
+    path="/api/messages/{id}/pause",
+    owner="messaging",
+    summary="Pause a message",
+    description="Nothing more of it begins until it is resumed; what is with the carrier goes on. A paused one stays "
+    "as it is. Refused with 409 once nothing of it waits. A message pauses itself, and says why, when too many of its "
+    "texts fail.",
+    response=Message,
+    roles=SENDERS,
+    idempotent=True,
+    extra_errors=("CONFLICT",),
+    for_tests=True,
+)
+RESUME = Endpoint(
+    name="messages.resume",
+    method="POST",
+    path="/api/messages/{id}/resume",
+    owner="messaging",
+    summary="Resume a paused message",
+    description="It goes on where it rested, in its order. One that is not paused stays as it is.",
+    response=Message,
+    roles=SENDERS,
+    idempotent=True,
+    extra_errors=("CONFLICT",),
+    for_tests=True,
 )
 EVENTS = Endpoint(
     name="messages.events",
@@ -358,7 +567,9 @@ LIST_RECIPIENTS = Endpoint(
     path="/api/messages/{id}/recipients",
     owner="delivery",
     summary="Each recipient's copy",
-    description="In the order of their ids.",
+    description="In the order of their ids. With `status`, a page may be shorter than `limit`, even empty, and still "
+    "have `hasMore` and a cursor: for states that most recipients have, a page looks at 10,000 of them. An erased "
+    "phone is shown as `[deleted]`.",
     query=RecipientQuery,
     response=Page[Recipient],
 )
@@ -368,7 +579,7 @@ RESOLVE_RECIPIENT = Endpoint(
     path="/api/messages/{id}/recipients/{recipientId}/resolve",
     owner="delivery",
     summary="Resend or close a copy whose outcome is unknown",
-    description="For `unknown` and `unconfirmed` ones; others answer 409.",
+    description="For `unknown` and `unconfirmed` ones; others, and tests, answer 409.",
     request=ResolveRequest,
     response=Recipient,
     roles=SENDERS,
@@ -376,5 +587,30 @@ RESOLVE_RECIPIENT = Endpoint(
     extra_errors=("CONFLICT",),
 )
 
-ENDPOINTS = (PREVIEW, SEND, LIST, GET, CANCEL, EVENTS, LIST_RECIPIENTS, RESOLVE_RECIPIENT)
+RECIPIENT_TRAIL = Endpoint(
+    name="messages.recipientTrail",
+    method="GET",
+    path="/api/messages/{id}/recipients/{recipientId}/trail",
+    owner="gateway",
+    summary="Why somebody got a text, or did not",
+    description="The copy's way through all services in plain words, oldest first: who asked for it, whether the plan "
+    "covered it, each attempt and how it ended, what the carrier said, opt-outs, what people decided. `missing` names "
+    "services that did not answer in time.",
+    response=Trail,
+)
+
+ENDPOINTS = (
+    PREVIEW,
+    SEND,
+    LIST,
+    GET,
+    CANCEL,
+    STOP,
+    PAUSE,
+    RESUME,
+    EVENTS,
+    LIST_RECIPIENTS,
+    RESOLVE_RECIPIENT,
+    RECIPIENT_TRAIL,
+)
 FINAL_STATUSES: frozenset[MessageStatus] = frozenset({"completed", "cancelled", "declined", "failed"})

@@ -105,12 +105,23 @@ class Link:
     async def _connect(self) -> AbstractConnection:
         try:
             with broker_errors():
-                connection = await aio_pika.connect(self._url, timeout=CONNECT_SECONDS)
+                connection = await connect(self._url)
         except BrokerUnavailable:
             self._refuse_until = asyncio.get_running_loop().time() + FAIL_FAST_SECONDS
             raise
         log.info("broker_connected", connection=self._name)
         return connection
+
+
+async def connect(url: URL | str, *, timeout: float = CONNECT_SECONDS) -> AbstractConnection:
+    """A connection; one that cannot be made is closed, or would close itself whenever the garbage is collected."""
+    connection = aio_pika.Connection(URL(url))
+    try:
+        await connection.connect(timeout=timeout)
+    finally:
+        if not connection.connected.is_set():
+            await _close(connection)
+    return connection
 
 
 @contextmanager

@@ -21,6 +21,8 @@ _ADD = statement(
     WITH added AS (
         INSERT INTO outbox (id, church_id, type, body)
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[])
+        ORDER BY 1  -- two that add the same events must not wait for each other
+        ON CONFLICT (id) DO NOTHING  -- the same event, waiting already
         RETURNING id
     )
     SELECT pg_notify($5, '') FROM added LIMIT 1
@@ -33,7 +35,8 @@ async def add(tx: Transaction, *events: Event, church_id: UUID | None = _SCOPE, 
 
     ``church_id`` is the transaction's unless given; a transaction across churches says whose the events are, or None,
     while one of a church can put out that church's events only (row-level security refuses others). ``event_id`` makes
-    the id of a single event its caller's choice, where a repeat must be the same event.
+    the id of a single event its caller's choice, where a repeat must be the same event: while one waits here, another
+    adds nothing.
     """
     if not events:
         return

@@ -4,6 +4,7 @@ A queue is named ``<service>.<purpose>`` and belongs to that service. Every even
 least once; one that nobody publishes yet has only its schema.
 """
 
+from koinonia.db.roles import SERVICES
 from koinonia.events import (
     ALL,
     Event,
@@ -27,12 +28,20 @@ QUEUES: dict[str, tuple[type[Event], ...]] = {
     "messaging.churches": (gateway.ChurchChanged, delivery.NumberChanged),
     "messaging.billing": (billing.MessageAuthorized, billing.MessageDeclined),
     "messaging.progress": (delivery.RecipientsUpdated,),
+    "messaging.stops": (delivery.BroadcastStopped, billing.MessageCredited),
     "messaging.suppressions": (compliance.SuppressionAdded, compliance.SuppressionRemoved),
     # delivery
-    "delivery.churches": (gateway.ChurchChanged,),
+    "delivery.churches": (gateway.ChurchChanged, messaging.SendingPaused, messaging.SendingResumed),
     "delivery.chunks": (messaging.RecipientsResolved,),
-    "delivery.messages": (messaging.MessageAccepted, messaging.MessageDispatched, messaging.MessageCancelled),
+    "delivery.messages": (
+        messaging.MessageAccepted,
+        messaging.MessageDispatched,
+        messaging.MessageCancelled,
+        messaging.MessagePaused,
+        messaging.MessageResumed,
+    ),
     "delivery.texts": (conversation.ReplyRequested, compliance.ComplianceReplyRequested),
+    "delivery.emails": (delivery.EmailRequested,),
     "delivery.receipts": (carrier.StatusReceived,),
     "delivery.consents": (messaging.MembersChanged,),
     "delivery.holds": (
@@ -48,13 +57,21 @@ QUEUES: dict[str, tuple[type[Event], ...]] = {
     "conversation.progress": (delivery.RecipientsUpdated,),
     # billing
     "billing.churches": (gateway.ChurchChanged,),
-    "billing.messages": (messaging.MessageAccepted, messaging.MessageDue, messaging.MessageCompleted),
+    "billing.messages": (
+        messaging.MessageAccepted,
+        messaging.MessageDue,
+        messaging.MessageCompleted,
+        delivery.BroadcastStopped,
+    ),
     "billing.usage": (delivery.RecipientsUpdated,),
     # compliance
-    "compliance.churches": (gateway.ChurchChanged, delivery.NumberChanged),
+    "compliance.churches": (gateway.ChurchChanged, gateway.AdminChanged, delivery.NumberChanged),
     "compliance.inbound": (carrier.MessageReceived,),
     "compliance.audit": (audit.ActionRecorded,),
 }
+
+ASKERS: dict[type[Event], frozenset[str]] = {delivery.EmailRequested: frozenset({"gateway"})}
+"""Who else publishes what its owner alone takes: a wish, named after the service that fulfils it."""
 
 
 def service_of(queue: str) -> str:
@@ -68,5 +85,12 @@ def queues_of(service: str) -> tuple[str, ...]:
 
 
 def types_of(service: str) -> tuple[str, ...]:
-    """The event types that a service may publish: its own, and what it did, for the audit log."""
-    return tuple(each.TYPE for each in ALL if each is audit.ActionRecorded or publisher_of(each) == service)
+    """The event types that a service may publish: its own, what it did, for the audit log, and what it may ask for."""
+    return tuple(each.TYPE for each in ALL if service in publishers_of(each))
+
+
+def publishers_of(event_type: type[Event]) -> frozenset[str]:
+    """The services that may publish an event type."""
+    if event_type is audit.ActionRecorded:
+        return frozenset(SERVICES)
+    return ASKERS.get(event_type, frozenset()) | {publisher_of(event_type)}

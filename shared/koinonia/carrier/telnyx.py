@@ -1,9 +1,13 @@
-"""Telnyx, spoken over one aiohttp session; how each call ended is told by `koinonia.carrier.contract`.
+"""Telnyx, spoken over HTTP; how each call ended is told by `koinonia.carrier.contract`.
+
+Texts go over `koinonia.carrier.connections`, which costs a third of a general client; the other calls, which are rare,
+over an aiohttp session.
 
 Only two things are certain not to have been accepted: a connection that was never made or never written to, and a
 well-formed error with a 4xx. Everything else that is not a readable 2xx is unknown. Nothing is retried in here.
 """
 
+import ssl
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import SimpleNamespace, TracebackType
@@ -15,6 +19,7 @@ from aiohttp import hdrs
 from yarl import URL
 
 from koinonia.carrier import errors
+from koinonia.carrier.connections import KEEPALIVE_SECONDS, Connections, Limits, NotAnswered, NotSent, header_lines
 from koinonia.carrier.contract import (
     Accepted,
     AvailableNumber,
@@ -41,10 +46,10 @@ from koinonia.carrier.wire import (
     WireError,
     WireOrder,
 )
+from koinonia.secret import Secret
 
 _Answer = TypeVar("_Answer")
 
-KEEPALIVE_SECONDS = 10.0  # below the idle limit of the carrier, which closes a socket just as we reuse it otherwise
 _DETAIL_STATUSES = {
     "delivered": CarrierStatus.DELIVERED,
     "failed": CarrierStatus.DELIVERY_FAILED,
@@ -69,28 +74,40 @@ class _Progress:
 class TelnyxCarrier:
     """A `Carrier` over Telnyx's API. Make it inside the event loop, and close it; one is enough for a process.
 
-    ``base_url`` ends before ``/v2``. No more than ``concurrency`` calls run at once; ``connect_seconds`` bounds
-    the wait for one of these places as well.
+    ``base_url`` ends before ``/v2``; ``api_key`` is asked for at each call, as it may change. No more than
+    ``concurrency`` texts are on their way at once, and as many other calls; ``connect_seconds`` bounds the wait for one
+    of these places as well.
     """
 
     def __init__(
         self,
         base_url: str,
-        api_key: str,
+        api_key: str | Secret,
         *,
         concurrency: int = 100,
         connect_seconds: float = 5.0,
+        send_seconds: float = 5.0,
         read_seconds: float = 10.0,
         total_seconds: float = 20.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._base = base_url.rstrip("/")
-        self._messages_url = URL(f"{self._base}/v2/messages")
+        self._api_key = api_key if isinstance(api_key, Secret) else Secret(api_key)
+        self._api_key.check_by(lambda key: header_lines(_authorization(key)))
+        common: dict[str, str] = {hdrs.ACCEPT: "application/json"}
+        self._texts = Connections(
+            URL(f"{self._base}/v2/messages"),
+            {**common, hdrs.USER_AGENT: "koinonia", hdrs.CONTENT_TYPE: "application/json"},
+            concurrency=concurrency,
+            limits=Limits(connect=connect_seconds, send=send_seconds, answer=read_seconds, total=total_seconds),
+            tls=tls,
+        )
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_note_written)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=KEEPALIVE_SECONDS),
+            connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=KEEPALIVE_SECONDS, ssl=tls or True),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={hdrs.AUTHORIZATION: f"Bearer {api_key}", hdrs.ACCEPT: "application/json"},
+            headers=common,
             timeout=aiohttp.ClientTimeout(
                 total=total_seconds,
                 connect=connect_seconds,
@@ -110,17 +127,24 @@ class TelnyxCarrier:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._texts.close()
         await self._session.close()
 
     async def send(self, text: OutboundText) -> Accepted:
         """Hand one text over; see `Carrier.send`."""
-        headers: dict[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
+        headers = _authorization(self._api_key.value)
         if text.idempotency_key is not None:
             headers["Idempotency-Key"] = text.idempotency_key
         if text.traceparent is not None:
             headers["traceparent"] = text.traceparent
-        raw = await self._call(hdrs.METH_POST, self._messages_url, encode_body(text), headers)
-        message = _read(raw, MessageAnswer).data
+        try:
+            answer = await self._texts.post(headers, encode_body(text))
+        except NotSent as error:
+            raise Refused(f"The carrier could not be reached ({error}).") from None
+        except NotAnswered as error:
+            raise OutcomeUnknown(f"The carrier did not answer ({error}).") from None
+        _check(answer.status, answer.retry_after, answer.body, safe=False, keyed=text.idempotency_key is not None)
+        message = _read(answer.body, MessageAnswer).data
         return Accepted(carrier_id=message.id, parts=message.parts, wait_seconds=message.wait_seconds or 0.0)
 
     async def look_up(self, carrier_id: str) -> CarrierState | None:
@@ -248,7 +272,7 @@ class TelnyxCarrier:
     ) -> bytes:
         given = headers or {}
         status, retry_after, raw = await self._exchange(method, url, body, given)
-        _check(status, retry_after, raw, safe=method == hdrs.METH_GET, keyed="Idempotency-Key" in given)
+        _check(status, retry_after, raw, safe=method == hdrs.METH_GET, keyed=False)
         return raw
 
     async def _exchange(
@@ -258,7 +282,12 @@ class TelnyxCarrier:
         progress = _Progress()
         try:
             async with self._session.request(
-                method, url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=progress
+                method,
+                url,
+                data=body,
+                headers={**headers, **_authorization(self._api_key.value)},
+                allow_redirects=False,
+                trace_request_ctx=progress,
             ) as response:
                 return response.status, response.headers.get(hdrs.RETRY_AFTER), await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -269,6 +298,10 @@ class TelnyxCarrier:
         if certain or method == hdrs.METH_GET:
             raise Refused(f"The carrier could not be reached ({failure}).")
         raise OutcomeUnknown(f"The carrier did not answer ({failure}).")
+
+
+def _authorization(api_key: str) -> dict[str, str]:
+    return {hdrs.AUTHORIZATION: f"Bearer {api_key}"}
 
 
 async def _note_written(

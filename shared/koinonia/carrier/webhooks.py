@@ -19,6 +19,7 @@ from koinonia import clock
 from koinonia.carrier.contract import CarrierStatus, token_of, traceparent_of
 from koinonia.carrier.wire import WireError, WireMessage
 from koinonia.errors import AuthenticationFailed, ValidationFailed
+from koinonia.secret import Secret
 from koinonia.validation import WHOLE, field_error
 
 T = TypeVar("T")
@@ -71,12 +72,34 @@ class WebhookEvent(msgspec.Struct, frozen=True, kw_only=True):
         return self.message.errors[0] if self.message is not None and self.message.errors else None
 
 
-class Verifier:
-    """Checks signatures against the carrier's public keys (base64; several while one is changed)."""
+def parse_public_keys(text: str) -> list[VerifyKey]:
+    """Read keys with commas between, several while one is changed.
 
-    def __init__(self, public_keys: Sequence[str]) -> None:
+    Raises:
+        ValueError: there is none, or one is not 32 bytes in base64.
+    """
+    keys = [_parse_public_key(part.strip()) for part in text.split(",") if part.strip()]
+    if not keys:
+        raise ValueError("there is no key")
+    return keys
+
+
+class Verifier:
+    """Checks signatures against the carrier's public keys: any of them is good.
+
+    Args:
+        public_keys: in base64, or a secret that lists them with commas between and is asked at each signature.
+    """
+
+    def __init__(self, public_keys: Sequence[str] | Secret) -> None:
         """Raises ValueError for a key that is not 32 bytes in base64."""
-        self._keys = [VerifyKey(base64.b64decode(key, validate=True)) for key in public_keys]
+        self._secret = public_keys if isinstance(public_keys, Secret) else None
+        self._text = self._secret.value if self._secret is not None else ""
+        self._parsed = (
+            parse_public_keys(public_keys.value)
+            if isinstance(public_keys, Secret)
+            else [_parse_public_key(key) for key in public_keys]
+        )
 
     def verify(self, body: bytes, *, signature: str | None, timestamp: str | None) -> None:
         """Check the raw body against the two headers.
@@ -91,8 +114,13 @@ class Verifier:
         except (binascii.Error, ValueError):
             raise SignatureInvalid from None
         message = timestamp.encode() + b"|" + body
-        if len(signed) != 64 or not any(_matches(key, message, signed) for key in self._keys):
+        if len(signed) != 64 or not any(_matches(key, message, signed) for key in self._keys()):
             raise SignatureInvalid
+
+    def _keys(self) -> list[VerifyKey]:
+        if self._secret is not None and (text := self._secret.value) != self._text:
+            self._text, self._parsed = text, parse_public_keys(text)
+        return self._parsed
 
 
 class Signer:
@@ -162,6 +190,10 @@ def _decoded(decoder: "msgspec.json.Decoder[T]", content: bytes | msgspec.Raw, p
         raise WebhookUnreadable(details=[field_error(str(error), place)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise WebhookUnreadable.field(place or WHOLE, "Must be JSON") from None
+
+
+def _parse_public_key(text: str) -> VerifyKey:
+    return VerifyKey(base64.b64decode(text, validate=True))
 
 
 def _is_fresh(timestamp: str) -> bool:

@@ -112,7 +112,7 @@ async def ask(path: Path, request: str) -> AsyncIterator[str]:
         pass
     finally:
         writer.close()
-    raise CommandFailed("the `koinonia up` that was asked has ended")
+    raise CommandFailed("the `koinonia up` that was asked was stopped before it was done")
 
 
 @contextmanager

@@ -103,6 +103,14 @@ def service_specs(
     return specs
 
 
+def without_files(keys: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """The keys without those of the carrier that stand in a file: each process reads it itself, again and again.
+
+    ``known`` is the environment, which tells the files' names.
+    """
+    return {name: value for name, value in keys.items() if "_TELNYX_" not in name or not known.get(f"{name}_FILE")}
+
+
 def _drain_seconds(told: Mapping[str, str]) -> float:
     """When a process is killed that does not end: what it may take to drain, and then to close its connections."""
     default = next(field.default for field in msgspec.structs.fields(ServiceSettings) if field.name == "drain_seconds")

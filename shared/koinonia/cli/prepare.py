@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import aio_pika
 import aiohttp
 import asyncpg
 from yarl import URL
 
 from koinonia.bus.declare import declare
-from koinonia.bus.link import broker_errors
+from koinonia.bus.link import broker_errors, connect
 from koinonia.cli import broker_users, scram
 from koinonia.cli.main import CommandFailed
 from koinonia.db.migrate import migrate
@@ -30,6 +29,19 @@ def database_errors() -> Iterator[None]:
         asyncpg.InvalidCatalogNameError,
     ) as error:
         raise ServersUnavailable(f"KOINONIA_DATABASE_URL: {str(error) or type(error).__name__}") from error
+
+
+@contextmanager
+def schema_errors() -> Iterator[None]:
+    """Say in one line that what is to be read is not there, or not to be read by this role."""
+    try:
+        yield
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError) as error:
+        raise CommandFailed(f"the database is not up to date; run `koinonia migrate` ({error})") from error
+    except asyncpg.InvalidParameterValueError as error:  # the role that is to be taken on
+        raise CommandFailed(f"the database holds no platform; run `koinonia migrate` ({error})") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise CommandFailed(f"KOINONIA_DATABASE_URL is not an administrator's ({error})") from error
 
 
 async def ensure_database(admin_url: str) -> str:
@@ -75,7 +87,7 @@ def _verifiers(passwords: Mapping[str, str]) -> dict[str, str]:
 async def prepare_broker(amqp_url: str, management_url: str, passwords: Mapping[str, str]) -> None:
     """Exchanges, queues, and each service's user."""
     with broker_errors():
-        connection = await aio_pika.connect(amqp_url, timeout=10)
+        connection = await connect(amqp_url, timeout=10)
         async with connection, connection.channel() as channel:
             await declare(channel)
     try:

@@ -128,10 +128,11 @@ class PlatformProcess:
                 if await _is_told(reading):
                     self.was_ready = True
                     return
-                await child.wait()
+                status = await child.wait()
         except TimeoutError:
-            raise CommandFailed(f"{self.name} does not get ready: it takes too long") from None
-        raise CommandFailed(f"{self.name} does not get ready: {self._complaint()}")
+            why = f"it takes longer than {seconds:g} s"
+            raise CommandFailed(f"{self.name} does not get ready: {why} (see {self._log})") from None
+        raise CommandFailed(f"{self.name} does not get ready: {self._complaint(status)}")
 
     def _spawn(self, ready: int | None = None) -> Child:
         self.door.bind(self.spec.host, self.spec.held)
@@ -164,11 +165,11 @@ class PlatformProcess:
         """The last line of its log."""
         return self._child.tail(1) if self._child else ""
 
-    def _complaint(self) -> str:
+    def _complaint(self, status: int) -> str:
         """What it said last that is no log entry, such as a setting that it refuses; its predecessor logs beside it."""
         tail = self._child.tail(1000).splitlines() if self._child else []
         said = [line for line in tail if line and not line.startswith("{")]
-        return said[-1] if said else "it ended"
+        return said[-1] if said else f"it ended with status {status} (see {self._log})"
 
     async def is_ready(self, session: aiohttp.ClientSession) -> bool:
         """Ask it."""
@@ -190,6 +191,7 @@ class Supervisor:
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
         self._kept: list[tuple[Supervised, asyncio.Task[None]]] = []
+        self._leaving: dict[asyncio.Task[None], PlatformProcess] = {}  # predecessors that drain, by what awaits it
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def all(self) -> list[Supervised]:
@@ -223,19 +225,25 @@ class Supervisor:
                 raise CommandFailed(f"{new.name} cannot be started: {error}") from error
             raise
         self._kept[place] = (new, self._keeper(new))
+        leaving = asyncio.create_task(old.give_way(), name=f"{old.name} gives way")
+        self._leaving[leaving] = old
+        leaving.add_done_callback(self._leaving.pop)
         self._changed()
-        try:
-            await old.give_way()
-        except asyncio.CancelledError:
-            await old.kill()
-            raise
+        await asyncio.shield(leaving)  # who stops waiting for it, since all is to stop, does not cut its drain short
 
     async def stop(self, group: Sequence[Supervised]) -> None:
-        """Stop these, all at once, each draining; none is started again."""
+        """Stop these and their predecessors, all at once, each draining; none is started again."""
+        names = {each.name for each in group}
+        leaving = [task for task, old in self._leaving.items() if old.name in names]
         await self._let_go(group)
-        await asyncio.gather(*(each.stop() for each in group))
+        await asyncio.gather(*(each.stop() for each in group), *leaving)
         self._kept = [pair for pair in self._kept if pair[0] not in group]
         self._changed()
+
+    async def kill(self) -> None:
+        """End all at once, those who drain as well; none is started again."""
+        await self._let_go(self.all())
+        await asyncio.gather(*(each.kill() for each in (*self.all(), *self._leaving.values())))
 
     async def _let_go(self, group: Sequence[Supervised]) -> None:
         tasks = [task for each, task in self._kept if each in group]

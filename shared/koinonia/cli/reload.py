@@ -15,7 +15,11 @@ from koinonia.cli.state import StateDirectory
 def command(state: Path) -> None:
     """Restart each process of the platform in turn, with the settings and keys as they are now.
 
-    A process ends only when its successor takes work. Servers and the simulated carrier run on.
+    A process ends only when its successor takes work and it has finished what it began; there is a line for each.
+    Servers and the simulated carrier run on; ports, passwords and the number of processes stay as `up` began.
+
+    Exit 2 when a setting is wrong (nothing is restarted) or a successor does not get ready (its predecessor goes on,
+    and so do those after it): mend it, and reload again.
     """
     asyncio.run(_reload(StateDirectory(state).control))
 

@@ -7,24 +7,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import click
 
 from koinonia.cli import control, development_keys, environment, platform, prepare
 from koinonia.cli.environment import OperatorSettings
 from koinonia.cli.main import CommandFailed
 from koinonia.cli.options import state_directory
+from koinonia.cli.partitions import DAY_SECONDS, Keeper, keep_once, make_keeper
 from koinonia.cli.platform import KINDS, WORKER, Backends, Layout
 from koinonia.cli.processes import PlatformProcess, ProcessSpec, Supervised, Supervisor, until_ready
 from koinonia.cli.state import Process, StateDirectory
-from koinonia.db import partitions
 from koinonia.db.roles import SERVICES
+from koinonia.security.keyring import KeyringInvalid
 from koinonia.servers import Servers, Wanted, find
 from koinonia.servers.ports import free_ports, is_free
-from koinonia.settings import ENCRYPTED, variable
+from koinonia.settings import SettingsError, refuse_missing_files, refuse_open
 from koinonia.settings import environment as load_environment
 
-PARTITIONS_SECONDS = 86_400.0
+KEEP_AFTER_SECONDS = 60.0  # when whoever starts it every day has begun to work
 _SPARE_CONNECTIONS = 90  # of a private PostgreSQL, for people, the demo and migrations
 
 
@@ -122,14 +122,20 @@ class Platform:
         specs = self._specs(keys)
         click.echo(f"starting {len(specs)} processes; their logs are in {self._state.logs}")
         await until_ready(await self.start_processes(specs))
-        self._partitions = asyncio.create_task(self._keep_partitions())
+        keeper = make_keeper(self._database_admin_url, self._state.path)
+        self._partitions = asyncio.create_task(self._keep_partitions(keeper))
         return f"http://127.0.0.1:{options.port}"
 
     def _specs(self, keys: dict[str, str]) -> list[ProcessSpec]:
         """The services' processes, as the present settings and these keys make them."""
         options, settings = self._options, self._settings
         shared = {name: value for name, value in keys.items() if not name.endswith(("_PASSWORD", "_SIGNING_SEED"))}
+        known = load_environment()
+        if options.carrier == "telnyx":
+            shared = platform.without_files(shared, known)
         shared["KOINONIA_PUBLIC_URL"] = settings.public_url or f"http://127.0.0.1:{options.port}"
+        if not known.get("KOINONIA_MAIL_DIR"):
+            shared["KOINONIA_MAIL_DIR"] = str(self._state.path.resolve() / "mail")
         shared["PYTHONUNBUFFERED"] = "1"  # a log is read while it is written
         if options.carrier == "simulated":
             shared["KOINONIA_TELNYX_API_URL"] = f"http://127.0.0.1:{self._ports['carrier']}"
@@ -150,20 +156,26 @@ class Platform:
         Servers, ports, passwords and the number of processes stay what they were at the start.
 
         Raises:
-            CommandFailed: a process does not get ready. Its predecessor goes on, and so do those after it.
-            SettingsError, KeyringInvalid: a setting is wrong, and nothing was restarted.
+            CommandFailed: a setting is wrong, and nothing was restarted. Or a process does not get ready: its
+                predecessor goes on, and so do those after it.
         """
-        settings = environment.read()
-        _check(self._options, settings)
-        keys = _keys(settings, self._state, self._options.carrier)
-        newest_key_id = _newest_key_id(keys)
+        try:
+            settings = environment.read()
+            _check(self._options, settings)
+            keys = _keys(settings, self._state, self._options.carrier)
+            newest_key_id = _newest_key_id(keys)
+        except (CommandFailed, SettingsError, KeyringInvalid) as error:
+            raise CommandFailed(f"{error}; nothing was restarted") from error
         self._settings = settings
         running = {each.name: each for each in self.supervisor.all() if isinstance(each, PlatformProcess)}
         for spec in self._specs(keys):
             old = running[spec.name]
             new = PlatformProcess(spec, self._state.logs, old.door)
             before = old.pid
-            await self.supervisor.replace(old, new)
+            try:
+                await self.supervisor.replace(old, new)
+            except CommandFailed as error:
+                raise CommandFailed(f"{error}; its predecessor goes on, and so do those after it") from error
             yield f"{spec.name} restarted: process {new.pid} in place of {before or 'none'}"
         self._encryption_key_id = newest_key_id
 
@@ -171,14 +183,12 @@ class Platform:
         """Tell the id of the key that every process encrypts under."""
         yield self._encryption_key_id
 
-    async def _keep_partitions(self) -> None:
-        """Make partitions ahead, daily, for as long as the platform runs."""
+    async def _keep_partitions(self, keeper: Keeper) -> None:
+        """Make partitions ahead, archive and drop, daily, for as long as the platform runs."""
+        await asyncio.sleep(KEEP_AFTER_SECONDS)
         while True:
-            await asyncio.sleep(PARTITIONS_SECONDS)
-            try:
-                await partitions.maintain(self._database_admin_url, SERVICES)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                click.echo(f"partitions were not made ahead: {type(error).__name__}; trying again tomorrow", err=True)
+            await keep_once(keeper)
+            await asyncio.sleep(DAY_SECONDS)
 
     @property
     def has_begun(self) -> bool:
@@ -219,8 +229,7 @@ class Platform:
 
     async def kill(self) -> None:
         """End all at once."""
-        for each in self.supervisor.all():
-            await each.kill()
+        await self.supervisor.kill()
 
     async def _start_servers(self, passwords: dict[str, str]) -> Backends:
         settings, layout = self._settings, self._options.layout
@@ -321,9 +330,11 @@ def _check(options: Options, settings: OperatorSettings) -> None:
         for name in ("KOINONIA_ENCRYPTION_KEYS", "KOINONIA_TOKEN_KEYS", "KOINONIA_BLIND_INDEX_KEY"):
             if name not in settings.environ():
                 raise CommandFailed(f"{name} is not set, and KOINONIA_ENVIRONMENT is production")
-        for field, safe in ENCRYPTED.items():
-            if safe not in (getattr(settings, field) or ""):
-                raise CommandFailed(f"{variable(field)}: in production the server must be reached by TLS ({safe})")
+        for field in ("database_url", "amqp_url", "redis_url"):
+            refuse_open(field, getattr(settings, field) or "unset")
+        for field in ("database_direct_url", "amqp_management_url"):
+            refuse_open(field, getattr(settings, field))
+    refuse_missing_files(settings)
 
 
 def _newest_key_id(keys: dict[str, str]) -> str:

@@ -27,6 +27,8 @@ class Client:
         transport = Transport(url, api_key, patience_seconds)
         self.transport = transport
         self.auth = nouns.Auth(transport)
+        self.admins = nouns.Admins(transport)
+        self.mfa = nouns.Mfa(transport)
         self.api_keys = nouns.ApiKeys(transport)
         self.churches = nouns.Churches(transport)
         self.branches = nouns.Branches(transport)

@@ -9,6 +9,8 @@ from uuid import UUID
 from koinonia.api import (
     Endpoint,
     Page,
+    Role,
+    admins,
     audit,
     auth,
     billing,
@@ -18,7 +20,10 @@ from koinonia.api import (
     groups,
     members,
     messages,
+    mfa,
     numbers,
+    passwords,
+    sessions,
 )
 from koinonia.client import progress
 from koinonia.client.transport import Transport
@@ -60,8 +65,8 @@ class Auth(Noun):
     async def register(self, request: auth.RegisterRequest) -> auth.Session:
         return await self._call(auth.REGISTER, auth.Session, body=request)
 
-    async def login(self, email: str, password: str) -> auth.Session:
-        return await self._call(auth.LOGIN, auth.Session, body=auth.LoginRequest(email=email, password=password))
+    async def login(self, email: str, password: str) -> auth.Login:
+        return await self._call(auth.LOGIN, auth.Login, body=auth.LoginRequest(email=email, password=password))
 
     async def refresh(self) -> auth.Session:
         return await self._call(auth.REFRESH, auth.Session)
@@ -71,6 +76,73 @@ class Auth(Noun):
 
     async def me(self) -> auth.Me:
         return await self._call(auth.ME, auth.Me)
+
+    async def forgot_password(self, email: str) -> None:
+        await self._call(passwords.FORGOT, NOTHING, body=passwords.PasswordForgotten(email=email))
+
+    async def reset_password(self, token: str, password: str) -> None:
+        await self._call(passwords.RESET, NOTHING, body=passwords.PasswordReset(token=token, password=password))
+
+    async def change_password(self, current: str, new: str) -> None:
+        request = passwords.PasswordChange(current_password=current, new_password=new)
+        await self._call(passwords.CHANGE, NOTHING, body=request)
+
+    def sessions(self) -> AsyncIterator[sessions.BrowserSession]:
+        return self._items(sessions.LIST, sessions.BrowserSession)
+
+    async def end_session(self, session_id: UUID, password: str) -> None:
+        body = sessions.SessionEnd(password=password)
+        await self._call(sessions.END, NOTHING, ids={"id": session_id}, body=body)
+
+    async def end_other_sessions(self, password: str) -> None:
+        await self._call(sessions.END_OTHERS, NOTHING, body=sessions.SessionEnd(password=password))
+
+
+class Mfa(Noun):
+    """The second factor of whoever is logged in."""
+
+    async def enable(self) -> mfa.MfaSecret:
+        return await self._call(mfa.ENABLE, mfa.MfaSecret)
+
+    async def confirm(self, code: str) -> mfa.RecoveryCodes:
+        return await self._call(mfa.CONFIRM, mfa.RecoveryCodes, body=mfa.MfaConfirmRequest(code=code))
+
+    async def verify(self, mfa_token: str, code: str) -> auth.Session:
+        request = mfa.MfaVerifyRequest(mfa_token=mfa_token, code=code)
+        return await self._call(mfa.VERIFY, auth.Session, body=request)
+
+    async def recover(self, mfa_token: str, recovery_code: str) -> auth.Session:
+        request = mfa.MfaVerifyRequest(mfa_token=mfa_token, recovery_code=recovery_code)
+        return await self._call(mfa.VERIFY, auth.Session, body=request)
+
+    async def recovery_codes(self, code: str) -> mfa.RecoveryCodes:
+        return await self._call(mfa.RECOVERY_CODES, mfa.RecoveryCodes, body=mfa.MfaProofRequest(code=code))
+
+    async def disable(self, password: str, code: str) -> None:
+        await self._call(mfa.DISABLE, NOTHING, body=mfa.MfaDisableRequest(password=password, code=code))
+
+
+class Admins(Noun):
+    """Who works for the church."""
+
+    def list(self) -> AsyncIterator[admins.AdminUser]:
+        return self._items(admins.LIST, admins.AdminUser)
+
+    async def invite(
+        self, request: admins.InvitationRequest, *, idempotency_key: str | None = None
+    ) -> admins.AdminUser:
+        return await self._call(admins.INVITE, admins.AdminUser, body=request, idempotency_key=idempotency_key)
+
+    async def accept(self, request: admins.InvitationAcceptance) -> admins.AdminUser:
+        return await self._call(admins.ACCEPT, admins.AdminUser, body=request)
+
+    async def change_role(self, admin_id: UUID, role: Role) -> admins.AdminUser:
+        return await self._call(
+            admins.CHANGE, admins.AdminUser, ids={"id": admin_id}, body=admins.AdminPatch(role=role)
+        )
+
+    async def remove(self, admin_id: UUID) -> None:
+        await self._call(admins.REMOVE, NOTHING, ids={"id": admin_id})
 
 
 class ApiKeys(Noun):
@@ -82,8 +154,9 @@ class ApiKeys(Noun):
     async def create(self, request: auth.ApiKeyRequest, *, idempotency_key: str | None = None) -> auth.ApiKeyCreated:
         return await self._call(auth.CREATE_API_KEY, auth.ApiKeyCreated, body=request, idempotency_key=idempotency_key)
 
-    async def rotate(self, key_id: UUID) -> auth.ApiKeyCreated:
-        return await self._call(auth.ROTATE_API_KEY, auth.ApiKeyCreated, ids={"id": key_id})
+    async def rotate(self, key_id: UUID, *, overlap_hours: int = 24) -> auth.ApiKeyCreated:
+        query = {"overlapHours": overlap_hours}
+        return await self._call(auth.ROTATE_API_KEY, auth.ApiKeyCreated, ids={"id": key_id}, query=query)
 
     async def delete(self, key_id: UUID) -> None:
         await self._call(auth.DELETE_API_KEY, NOTHING, ids={"id": key_id})
@@ -97,6 +170,15 @@ class Churches(Noun):
 
     async def change(self, church_id: UUID, patch: churches.ChurchSettingsPatch) -> churches.ChurchSettings:
         return await self._call(churches.PATCH_SETTINGS, churches.ChurchSettings, ids={"id": church_id}, body=patch)
+
+    async def sending(self, church_id: UUID) -> churches.Sending:
+        return await self._call(churches.GET_SENDING, churches.Sending, ids={"id": church_id})
+
+    async def pause_sending(self, church_id: UUID) -> churches.Sending:
+        return await self._call(churches.PAUSE_SENDING, churches.Sending, ids={"id": church_id})
+
+    async def resume_sending(self, church_id: UUID) -> churches.Sending:
+        return await self._call(churches.RESUME_SENDING, churches.Sending, ids={"id": church_id})
 
     async def wait_until_ready(self, church_id: UUID, timeout_seconds: float = 60.0) -> churches.ChurchSettings:
         """Branch, plan and number are there.
@@ -185,6 +267,10 @@ class Members(Noun):
     async def delete(self, member_id: UUID) -> None:
         await self._call(members.DELETE, NOTHING, ids={"id": member_id})
 
+    def messages(self, member_id: UUID) -> AsyncIterator[members.MemberMessage]:
+        """What this person got or did not get, newest first."""
+        return self._items(members.LIST_MESSAGES, members.MemberMessage, ids={"id": member_id})
+
     async def import_rows(
         self,
         rows: Sequence[Mapping[str, Any]],
@@ -225,16 +311,28 @@ class Messages(Noun):
         status: messages.MessageStatus | None = None,
         search: str | None = None,
         tag: str | None = None,
+        test: bool | None = None,
     ) -> AsyncIterator[messages.Message]:
-        filters = {"status": status, "search": search, "tag": tag}
+        filters = {"status": status, "search": search, "tag": tag, "test": test}
         return self._items(messages.LIST, messages.Message, filters=filters)
 
     async def get(self, message_id: UUID) -> messages.Message:
         return await self._call(messages.GET, messages.Message, ids={"id": message_id})
 
-    async def cancel(self, message_id: UUID) -> messages.Message:
-        answer = await self._call(messages.CANCEL, messages.MessageEnvelope, ids={"id": message_id})
-        return answer.message
+    async def cancel(self, message_id: UUID, *, idempotency_key: str | None = None) -> messages.CancelAnswer:
+        return await self._call(
+            messages.CANCEL, messages.CancelAnswer, ids={"id": message_id}, idempotency_key=idempotency_key
+        )
+
+    async def stop(self, *, idempotency_key: str | None = None) -> messages.StopAnswer:
+        """Cancel everything that is not finished, and pause the church's sending."""
+        return await self._call(messages.STOP, messages.StopAnswer, idempotency_key=idempotency_key)
+
+    async def pause(self, message_id: UUID) -> messages.Message:
+        return await self._call(messages.PAUSE, messages.Message, ids={"id": message_id})
+
+    async def resume(self, message_id: UUID) -> messages.Message:
+        return await self._call(messages.RESUME, messages.Message, ids={"id": message_id})
 
     def recipients(
         self, message_id: UUID, *, status: messages.RecipientStatus | None = None
@@ -248,6 +346,11 @@ class Messages(Noun):
     ) -> messages.Recipient:
         ids = {"id": message_id, "recipientId": recipient_id}
         return await self._call(messages.RESOLVE_RECIPIENT, messages.Recipient, ids=ids, body=request)
+
+    async def trail(self, message_id: UUID, recipient_id: UUID) -> messages.Trail:
+        """Everything that happened to one copy, oldest first."""
+        ids = {"id": message_id, "recipientId": recipient_id}
+        return await self._call(messages.RECIPIENT_TRAIL, messages.Trail, ids=ids)
 
     def events(self, message_id: UUID) -> AsyncIterator[messages.MessageProgress]:
         """Live progress from the present state to the last; broken streams are taken up again."""
@@ -325,6 +428,12 @@ class Numbers(Noun):
 
     def list(self) -> AsyncIterator[numbers.Number]:
         return self._items(numbers.LIST, numbers.Number)
+
+    async def pause(self, number_id: UUID) -> numbers.Number:
+        return await self._call(numbers.PAUSE, numbers.Number, ids={"id": number_id})
+
+    async def resume(self, number_id: UUID) -> numbers.Number:
+        return await self._call(numbers.RESUME, numbers.Number, ids={"id": number_id})
 
 
 class Audit(Noun):

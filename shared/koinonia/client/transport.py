@@ -12,13 +12,15 @@ from uuid import uuid4
 import aiohttp
 import msgspec
 
-from koinonia.api import Endpoint, auth
+from koinonia.api import Endpoint, auth, mfa
 from koinonia.client.errors import ApiError
 
 T = TypeVar("T")
 
 _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=5)
 _STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+_SESSION_CHANGES = {auth.LOGIN, auth.REGISTER, auth.LOGOUT, auth.REFRESH, mfa.VERIFY, mfa.CONFIRM, mfa.DISABLE}
+"""The routes after which a CSRF token may be another session's."""
 
 
 class Transport:
@@ -126,7 +128,7 @@ class Transport:
             if response.status >= 400:
                 raise await _error(response)
             answer = await response.read()
-        if endpoint in {auth.LOGIN, auth.REGISTER, auth.LOGOUT, auth.REFRESH}:
+        if endpoint in _SESSION_CHANGES:
             self._csrf_token = None
         return answer
 

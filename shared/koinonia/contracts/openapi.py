@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from koinonia import errors
-from koinonia.api import ENDPOINTS, Endpoint, ErrorBody, ErrorResponse, health
+from koinonia.api import ENDPOINTS, Endpoint, ErrorBody, ErrorResponse, Role, health
 from koinonia.api.common import example_of
 from koinonia.errors import FieldError, KoinoniaError
 
@@ -20,7 +20,14 @@ _DESCRIPTION = """Texting for churches. Ids are UUIDs, times RFC 3339 in UTC, ph
 
 **Who may call.** A browser session (cookies from register or login; a state-changing request also needs
 `X-CSRF-Token` from `GET /api/csrf-token`), or an API key (`Authorization: Bearer koi_…`). `x-roles` of a route names
-the roles that may.
+the roles that may, its security whether an API key may, and its description says both in words.
+
+**Second factor.** Where a church or the platform requires it, a person's session without it gets `MFA_REQUIRED` from
+every route but those that turn it on. API keys are programs' and have none.
+
+**Trying it out.** What is sent with a test key (`koi_test_…`) is answered by a simulated carrier: nobody is texted, and
+nobody pays. It reads the same church's data and changes nothing but tests: `x-test-keys` of a route says whether it may
+ask. Lists of what was sent hold either tests or the rest.
 
 **Lists.** `?limit=` and `&cursor=`; the answer's `nextCursor` begins the next page.
 
@@ -131,12 +138,12 @@ def _operation(endpoint: Endpoint, components: dict[str, Any]) -> dict[str, Any]
         "tags": [_tag(endpoint)],
         "summary": endpoint.summary,
     }
-    if endpoint.description:
-        operation["description"] = endpoint.description
+    operation["description"] = " ".join(filter(None, (endpoint.description, endpoint.callers)))
     operation["x-owner"] = endpoint.owner
     operation["security"] = _security(endpoint)
     if endpoint.access == "principal":
-        operation["x-roles"] = [role for role in ("owner", "admin", "sender", "viewer") if role in endpoint.roles]
+        operation["x-roles"] = [role for role in get_args(Role) if role in endpoint.roles]
+        operation["x-test-keys"] = endpoint.opens_to_tests
     parameters = list(_parameters(endpoint, components))
     if parameters:
         operation["parameters"] = parameters
@@ -154,7 +161,7 @@ def _security(endpoint: Endpoint) -> list[dict[str, list[str]]]:
     if endpoint.access == "public":
         return []
     session: dict[str, list[str]] = {"session": []} if endpoint.method == "GET" else {"session": [], "csrf": []}
-    return [session, {"apiKey": []}]
+    return [session] if endpoint.people_only else [session, {"apiKey": []}]
 
 
 def _parameters(endpoint: Endpoint, components: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -206,6 +213,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if content:
         success["content"] = content
     responses = {str(endpoint.status): success}
+    responses |= {str(status): {**success, "description": said} for status, said in endpoint.also}
     for status, codes in _error_codes(endpoint).items():
         responses[str(status)] = {"$ref": f"#/components/responses/{_error_name(codes)}"}
     return responses
@@ -231,6 +239,7 @@ def _error_codes(endpoint: Endpoint) -> dict[int, list[str]]:
     if endpoint.access == "principal":
         codes += ["AUTH_ERROR", "FORBIDDEN"]
         codes += ["CSRF_ERROR"] if endpoint.method != "GET" else []
+        codes += [] if endpoint.before_mfa else ["MFA_REQUIRED"]
     if endpoint.parameters:
         codes.append("NOT_FOUND")
     if endpoint.takes_body:

@@ -25,7 +25,7 @@ _TEXTS = {
     "action": "message.accepted",
     "targetKind": "message",
     "address": "203.0.113.7",
-    "template": "admin_invited",
+    "template": "password-reset",
     "requestId": "req-7f3a",
     "status": "delivered",
     "carrierId": "40385f64-5717-4562-b3fc-2c963f66afa6",
@@ -65,9 +65,11 @@ def _value(info: inspect.Type, name: str) -> Any:  # noqa: C901, PLR0911, PLR091
             return 1 if name == "version" else 160
         case inspect.BytesType():
             return hashlib.sha256(name.encode()).digest()[:16]
-        case inspect.DictType(key_type=key):
+        case inspect.DictType(key_type=key, value_type=value):
             if isinstance(key, inspect.LiteralType):
                 return {"queued": -2, "sent": 2}
+            if isinstance(value, inspect.IntType):
+                return {"40008": 1}
             return _FIELDS
         case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
             return [_value(item, name.removesuffix("s"))]

@@ -7,11 +7,14 @@ row under the newest key is left alone, so that it can be broken off and begun a
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
+from koinonia.db.archives import Change, Row
 from koinonia.db.statement import statement
 from koinonia.security.encryption import Cipher, CiphertextInvalid
 
@@ -106,6 +109,28 @@ async def reencrypt(connection: "Connection[asyncpg.Record]", table: Table, ciph
         if len(rows) < BATCH:
             return outcome
         last = [rows[-1][name] for name in table.key_names]
+
+
+def renewing(cipher: Cipher) -> Change:
+    """What makes the ciphertexts of an archived row anew under the newest key; one that does not open stays."""
+
+    def change(row: Row) -> Row:
+        renewed = dict(row)
+        for column, value in row.items():
+            if column.endswith("_ciphertext") and value:
+                renewed[column] = _renewed_value(cipher, bytes.fromhex(value[2:]), row, column)
+        return row if renewed == row else renewed
+
+    return change
+
+
+def _renewed_value(cipher: Cipher, old: bytes, row: Row, column: str) -> str:
+    church_id, kind = UUID(row["church_id"]), column.removesuffix("_ciphertext")
+    new = old
+    if not cipher.is_current(old):
+        with suppress(CiphertextInvalid):
+            new = cipher.encrypt(cipher.decrypt(old, church_id, kind), church_id, kind)
+    return f"\\x{new.hex()}"
 
 
 async def count_by_older_key(

@@ -69,8 +69,12 @@ class Database:
         pool_size: int = 10,
         acquire_timeout_seconds: float = 2.0,
         statement_timeout_seconds: float = 10.0,
+        application: str | None = None,
     ) -> Self:
-        """Open the pool. Connections are made when they are needed: the server may be away."""
+        """Open the pool. Connections are made when they are needed: the server may be away.
+
+        ``application``: how the server's own views name this process; None: as the service.
+        """
         pool = await asyncpg.create_pool(
             url,
             min_size=0,
@@ -79,7 +83,7 @@ class Database:
             command_timeout=statement_timeout_seconds + 1,
             max_inactive_connection_lifetime=60,
             reset=_keep_session,
-            server_settings={"application_name": f"koinonia-{service}"},
+            server_settings={"application_name": f"koinonia-{application or service}"},
         )
         return cls(
             pool,

@@ -59,7 +59,7 @@ def load(service: str) -> list[Migration]:
     """The migrations of a service, in order.
 
     Raises:
-        MigrationError: no such service, a gap in the numbers, or an up without its down.
+        MigrationError: no such service, a number given twice, or an up without its down.
     """
     spec = find_spec(f"koinonia_{service}") if service in SERVICES else None
     if spec is None or spec.origin is None:
@@ -71,8 +71,8 @@ def load(service: str) -> list[Migration]:
         if match is None or not down.is_file():
             raise MigrationError(f"{service}: {path.name} is misnamed or has no .down.sql beside it")
         found.append(Migration(int(match[1]), match[2], path.read_text("utf-8"), down.read_text("utf-8")))
-    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
-        raise MigrationError(f"{service}: migrations are not numbered 0001, 0002, … without a gap")
+    if len({migration.version for migration in found}) != len(found):
+        raise MigrationError(f"{service}: two migrations have the same number")
     return found
 
 
@@ -91,7 +91,7 @@ async def migrate(
             await ensure_roles(connection, service, (passwords or {}).get(service))
             done = await _applied(connection, service)
             _check(service, steps, done)
-            for step in steps[len(done) :]:
+            for step in [step for step in steps if step.version not in done]:
                 await _apply(connection, service, step)
                 applied.append(f"{service} {step.version:04} {step.name}")
             await partitions.make_ahead(connection, service)
@@ -106,7 +106,7 @@ async def roll_back(admin_url: str, service: str, count: int) -> list[str]:
         done = await _applied(connection, service)
         _check(service, steps, done)
         undone = []
-        for step in reversed(steps[max(0, len(done) - count) : len(done)]):
+        for step in [step for step in reversed(steps) if step.version in done][:count]:
             await _undo(connection, service, step)
             undone.append(f"{service} {step.version:04} {step.name}")
     return undone

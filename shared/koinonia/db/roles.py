@@ -17,6 +17,13 @@ _SETTINGS = {
     "plan_cache_mode": "force_custom_plan",
     "random_page_cost": "1.1",
     "TimeZone": "UTC",
+    # Compiling a plan takes longer than any statement of a service.
+    "jit": "off",
+}
+_SETTINGS_OF = {
+    # A page of a list is read in the order of its index and ends early. Where Postgres guesses that few rows are in the
+    # range (of ids made a moment ago it knows nothing), it would read all of them first, and sort.
+    "delivery": {"enable_bitmapscan": "off"},
 }
 
 _MAKE_ROLES = """
@@ -69,7 +76,7 @@ async def ensure_roles(connection: "asyncpg.Connection[asyncpg.Record]", service
     if service not in SERVICES:
         raise ValueError(f"no service is called {service!r}")
     await connection.execute(_MAKE_ROLES.format(service=service))
-    wanted = {"search_path": service, **_SETTINGS}
+    wanted = {"search_path": service, **_SETTINGS, **_SETTINGS_OF.get(service, {})}
     present = set(await connection.fetchval(_FETCH_SETTINGS.text, f"koinonia_{service}"))
     for name, value in wanted.items():
         if f"{name}={value}" not in present:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import structlog
 
@@ -39,6 +40,31 @@ class StatementLog:
         return [name for name, count in self.by_name.items() if count > REPEATED_COUNT]
 
 
+@dataclass(slots=True)
+class Timing:
+    """How often a statement ran in this process, and how long."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    longest_seconds: float = 0.0
+
+    @property
+    def mean_ms(self) -> float:
+        return round(self.seconds / self.calls * 1000, 2)
+
+    @property
+    def longest_ms(self) -> float:
+        return round(self.longest_seconds * 1000, 2)
+
+
+_timings: dict[str, Timing] = {}  # names are constants of the code
+
+
+def slowest(count: int) -> list[tuple[str, Timing]]:
+    """The statements of this process with the longest single run, the slowest first."""
+    return sorted(_timings.items(), key=lambda each: each[1].longest_seconds, reverse=True)[:count]
+
+
 @contextmanager
 def statement_log() -> Iterator[StatementLog]:
     """Note the statements of this context, and of tasks started in it."""
@@ -67,6 +93,12 @@ def note(name: str, seconds: float) -> None:
     for noted in (current, *_observers) if current is not None else _observers:
         noted.by_name[name] += 1
         noted.seconds += seconds
+    timing = _timings.get(name)
+    if timing is None:
+        timing = _timings[name] = Timing()
+    timing.calls += 1
+    timing.seconds += seconds
+    timing.longest_seconds = max(timing.longest_seconds, seconds)
     metrics.statement_seconds.record(seconds, {"statement": name})
     if seconds > SLOW_SECONDS:
         log.warning("statement_slow", statement=name, milliseconds=round(seconds * 1000))

@@ -1,7 +1,8 @@
 """A transaction: the only way to the tables. Before it is handed out it has named its church, or that it has none."""
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,10 @@ class Transaction:
     """
 
     def __init__(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", church_id: UUID | None, service: str
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]",
+        church_id: UUID | None,
+        service: str,
     ) -> None:
         self._connection = connection
         self._church_id = church_id
@@ -70,6 +74,17 @@ class Transaction:
             statistics.note(sql.name, time.perf_counter() - started)
         count = tag.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """What fails within is taken back, and the transaction goes on: for what may fail row by row."""
+        await self._connection.execute("SAVEPOINT part")
+        try:
+            yield
+        except asyncpg.PostgresError:
+            await self._connection.execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")
+            raise
+        await self._connection.execute("RELEASE SAVEPOINT part")
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once this transaction has committed; never when it has not."""

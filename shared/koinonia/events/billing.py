@@ -15,6 +15,7 @@ class MessageAuthorized(Event, frozen=True, kw_only=True):
     message_id: UUID
     version: int  # of the question
     segment_bound: int  # reserved for the whole message
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
 class MessageDeclined(Event, frozen=True, kw_only=True):
@@ -25,6 +26,17 @@ class MessageDeclined(Event, frozen=True, kw_only=True):
     version: int  # of the question
     reason: Literal["plan_limit", "no_subscription", "suspended"]
     available_segments: int
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
+
+
+class MessageCredited(Event, frozen=True, kw_only=True):
+    """A cancelled message gave back what it had reserved and cannot use any more."""
+
+    TYPE: ClassVar[str] = "billing.message.credited"
+    message_id: UUID
+    credited_segments: int
+    credited_cents: int  # what these would have cost beyond the plan's included segments
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
 class SubscriptionChanged(Event, frozen=True, kw_only=True):
@@ -63,6 +75,7 @@ class BillingErasureCompleted(ErasureCompleted, frozen=True, kw_only=True):
 EVENTS = (
     MessageAuthorized,
     MessageDeclined,
+    MessageCredited,
     SubscriptionChanged,
     UsageRecorded,
     BillingExportCollected,

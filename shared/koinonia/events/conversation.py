@@ -41,6 +41,7 @@ class ReplyRequested(Event, frozen=True, kw_only=True):
     content: str
     media_urls: tuple[str, ...]
     requested_at: datetime
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
 class ConversationExportCollected(ExportCollected, frozen=True, kw_only=True):

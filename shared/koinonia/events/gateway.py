@@ -18,6 +18,11 @@ class ChurchChanged(Event, frozen=True, kw_only=True):
     timezone: str  # IANA name
     status: Literal["active", "suspended", "erased"]
     region: str = "US"  # ISO 3166-1: how national phone numbers are read
+    quiet_from: str | None = None  # HH:MM in the church's time zone; None: no quiet hours
+    quiet_until: str | None = None
+    require_mfa: bool = False
+    default_number_id: UUID | None = None  # to send from, where a message names none
+    retention_days: int | None = None  # None: as long as the platform keeps it
 
 
 class AdminChanged(Event, frozen=True, kw_only=True):

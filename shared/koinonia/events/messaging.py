@@ -65,6 +65,7 @@ class MessageAccepted(Event, frozen=True, kw_only=True):
     recipient_count: int  # distinct numbers, left-out ones included
     segment_bound: int  # no more segments than these
     scheduled_at: datetime | None = None  # UTC; None: now
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
 class MessageDue(Event, frozen=True, kw_only=True):
@@ -75,6 +76,7 @@ class MessageDue(Event, frozen=True, kw_only=True):
     version: int
     recipient_count: int
     segment_bound: int  # of the whole message, what was authorized before included
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
 class ResolvedRecipient(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -99,6 +101,7 @@ class RecipientsResolved(Event, frozen=True, kw_only=True):
     recipients: Annotated[tuple[ResolvedRecipient, ...], msgspec.Meta(min_length=1, max_length=CHUNK_SIZE)]
     number_id: UUID | None = None  # the sender; None: the church's own choice of numbers
     do_not_send_after: datetime | None = None
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
 class MessageDispatched(Event, frozen=True, kw_only=True):
@@ -108,6 +111,7 @@ class MessageDispatched(Event, frozen=True, kw_only=True):
     message_id: UUID
     dispatched_at: datetime
     recipient_count: int
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
 class MessageCancelled(Event, frozen=True, kw_only=True):
@@ -116,6 +120,42 @@ class MessageCancelled(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "messaging.message.cancelled"
     message_id: UUID
     cancelled_at: datetime
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
+
+
+class MessagePaused(Event, frozen=True, kw_only=True):
+    """A broadcast rests until it is resumed. Of this and its counterpart the later version holds."""
+
+    TYPE: ClassVar[str] = "messaging.message.paused"
+    message_id: UUID
+    version: int  # of the pause; grows with each pause and each resumption
+    paused_at: datetime
+    reason: str | None = None  # why it paused itself, in plain words; None: a person wished it
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
+
+
+class MessageResumed(Event, frozen=True, kw_only=True):
+    """A broadcast that was paused goes on."""
+
+    TYPE: ClassVar[str] = "messaging.message.resumed"
+    message_id: UUID
+    version: int
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
+
+
+class SendingPaused(Event, frozen=True, kw_only=True):
+    """Nothing of the church is sent until it resumes. Of this and its counterpart the later version holds."""
+
+    TYPE: ClassVar[str] = "messaging.sending.paused"
+    version: int
+    paused_at: datetime
+
+
+class SendingResumed(Event, frozen=True, kw_only=True):
+    """The church sends again."""
+
+    TYPE: ClassVar[str] = "messaging.sending.resumed"
+    version: int
 
 
 class MessageCompleted(Event, frozen=True, kw_only=True):
@@ -124,6 +164,7 @@ class MessageCompleted(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "messaging.message.completed"
     message_id: UUID
     recipient_count: int
+    test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
 class MessagingExportCollected(ExportCollected, frozen=True, kw_only=True):
@@ -147,6 +188,10 @@ EVENTS = (
     RecipientsResolved,
     MessageDispatched,
     MessageCancelled,
+    MessagePaused,
+    MessageResumed,
+    SendingPaused,
+    SendingResumed,
     MessageCompleted,
     MessagingExportCollected,
     MessagingErasureCompleted,

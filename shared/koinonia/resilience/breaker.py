@@ -33,15 +33,25 @@ class BreakerOpen(DependencyUnavailable):
 
 
 class Call:
-    """One call let through; ``fail()`` marks it failed where an answer, not an exception, says so."""
+    """One call let through; ``fail()`` marks it failed where an answer, not an exception, says so.
 
-    def __init__(self, generation: int) -> None:
+    Attributes:
+        is_probe: all others are refused until this one ends.
+    """
+
+    def __init__(self, generation: int, *, is_probe: bool = False) -> None:
         self.generation = generation
+        self.is_probe = is_probe
         self.failed = False
+        self.excused = False
 
     def fail(self) -> None:
         """Count this call as a failure of the dependency."""
         self.failed = True
+
+    def excuse(self) -> None:
+        """Let this call's end be no verdict: it was somebody else who failed."""
+        self.excused = True
 
 
 class Breaker:
@@ -96,9 +106,9 @@ class Breaker:
             self._end(call, failed=None)
             raise
         except BaseException as error:
-            self._end(call, failed=call.failed or self._is_failure(error))
+            self._end(call, failed=None if call.excused else call.failed or self._is_failure(error))
             raise
-        self._end(call, failed=call.failed)
+        self._end(call, failed=None if call.excused else call.failed)
 
     def _admit(self) -> Call:
         if self._opened_at is not None:
@@ -106,7 +116,7 @@ class Breaker:
                 raise BreakerOpen(self.name, max(self._wait_seconds(), 0.0))
             self._probing = True
             self._generation += 1
-        return Call(self._generation)
+        return Call(self._generation, is_probe=self._probing)
 
     def _wait_seconds(self) -> float:
         return 0.0 if self._opened_at is None else self._opened_at + self._open_seconds - self._clock()

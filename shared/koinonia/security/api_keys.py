@@ -1,6 +1,7 @@
 """API keys: ``koi_live_<public id>_<secret><checksum>``, shown once; of the secret only its SHA-256 is stored.
 
-The prefix lets secret scanners find one that leaked, the checksum refuses typing errors without asking the database.
+A test key begins with ``koi_test_``, and its secret is digested with its kind: to code that knows no kinds it is wrong.
+The prefix lets secret scanners find a key that leaked, the checksum refuses typing errors without asking the database.
 256 random bits need no slow hash.
 """
 
@@ -35,7 +36,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 def make(kind: ApiKeyKind = "live") -> tuple[str, ApiKey]:
     """A new key: its text, to be shown once, and what is stored."""
     secret = _random(_SECRET_LENGTH)
-    key = ApiKey(kind, _random(_PUBLIC_LENGTH), _digest(secret))
+    key = ApiKey(kind, _random(_PUBLIC_LENGTH), _digest(kind, secret))
     start = f"koi_{kind}_{key.public_id}_{secret}"
     return start + _checksum(start), key
 
@@ -45,7 +46,8 @@ def parse(text: str) -> ApiKey | None:
     form = _FORM.fullmatch(text)
     if form is None or _checksum(text[:-_CHECKSUM_LENGTH]) != form["checksum"]:
         return None
-    return ApiKey("live" if form["kind"] == "live" else "test", form["public"], _digest(form["secret"]))
+    kind: ApiKeyKind = "live" if form["kind"] == "live" else "test"
+    return ApiKey(kind, form["public"], _digest(kind, form["secret"]))
 
 
 def matches(presented: ApiKey, stored_digest: bytes) -> bool:
@@ -57,8 +59,9 @@ def _random(length: int) -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("ascii")).digest()
+def _digest(kind: ApiKeyKind, secret: str) -> bytes:
+    digested = secret if kind == "live" else f"{kind}:{secret}"
+    return hashlib.sha256(digested.encode("ascii")).digest()
 
 
 def _checksum(text: str) -> str:

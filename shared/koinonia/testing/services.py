@@ -159,13 +159,14 @@ class Caller:
         headers: Mapping[str, str] | None = None,
         role: Role = "owner",
         principal_id: UUID = PRINCIPAL_ID,
+        test: bool = False,
     ) -> tuple[int, Any]:
-        """Answers the status and the decoded body (None when there is none)."""
+        """Answers the status and the decoded body (None when there is none). ``test``: by a test key."""
         path = endpoint.url(**(ids or {}))
         identity = Identity(
             church_id=church_id,
             principal_id=principal_id,
-            principal_kind="session",
+            principal_kind="api_key" if test else "session",
             role=role,
             mfa_verified=False,
             address="127.0.0.1",
@@ -173,6 +174,7 @@ class Caller:
             expires_at=clock.now() + timedelta(seconds=30),
             method=endpoint.method,
             path=path,
+            test=test,
         )
         content = {"Content-Type": "application/json"} if body is not None else {}
         async with self._session.request(

@@ -96,11 +96,12 @@ class Notes:
     session: aiohttp.ClientSession = field(init=False)
     server: Server = field(init=False)
     trouble: Any = None  # awaited by the create handler after its insert
+    confirmation: Any = None  # awaited after the create handler's commit: another answer, or None
 
     def app(self) -> web.Application:
         return build_app(
             {
-                CREATE: Handler(self.create, rebuild=self.view),
+                CREATE: Handler(self.create, rebuild=self.view, afterwards=self.confirm),
                 GET: self.get,
                 DELETE: self.delete,
                 RAW: Raw(self.raw),
@@ -117,6 +118,9 @@ class Notes:
             await self.trouble()
         call.made(note.id)
         return note
+
+    async def confirm(self, call: Call[NoteRequest, NoQuery]) -> Any:
+        return None if self.confirmation is None else await self.confirmation(call)
 
     async def get(self, call: Call[None, NoQuery], tx: Transaction) -> Note:
         return await self.view(call, tx, call.path["id"])

@@ -20,8 +20,14 @@ async def read(request: web.Request, limit: int) -> bytes:
     Raises:
         PayloadTooLarge, ValidationFailed: as `pieces`.
     """
+    rest = pieces(request, limit)
+    if request.content.is_eof() and request.content.exception() is None:  # it has come whole: nobody is waited for
+        raw = request.content.read_nowait(-1)
+        if len(raw) > limit:
+            raise PayloadTooLarge
+        return raw
     parts = bytearray()
-    async for part in pieces(request, limit):
+    async for part in rest:
         parts += part
     return bytes(parts)
 

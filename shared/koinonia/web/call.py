@@ -79,12 +79,15 @@ class Handler:
             an ``Answer``.
         rebuild: ``(call, tx, made_id)``: the answer to an idempotent request sent again, from what it made.
         transaction: whether the door opens the tenant transaction of the caller's church.
+        afterwards: ``(call)``: another answer in place of the function's, or None, made once the transaction has
+            committed and with none open; also of a request sent again. It is for what others confirm.
         timeout_seconds: the time limit of that transaction, where the database's own is too short. A single statement
             may take no longer than the setting ``database_statement_timeout`` says, whatever stands here.
     """
 
     function: Function
     rebuild: Function | None = None
+    afterwards: Function | None = None
     transaction: bool = True
     timeout_seconds: float | None = None
 
@@ -94,6 +97,11 @@ class Raw:
     """A handler of the request as it came: ``(request, caller)`` → a response. Roles and ids are checked, no more.
 
     For forwarding, signed webhooks, streams and pages.
+
+    Attributes:
+        express: whether requests go to it past router, identity and log, see `observing.express`. It is then given no
+            caller, and answers to nobody but who signed the body.
     """
 
     function: Callable[[web.Request, Identity | None], Awaitable[web.StreamResponse]]
+    express: bool = False

@@ -6,7 +6,6 @@ any route is looked for: a header that is not UTF-8 would lose bytes when it is 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -16,11 +15,9 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from koinonia.errors import KoinoniaError, ValidationFailed
 from koinonia.web import failures, rendering
-from koinonia.web.observing import request_id_of
+from koinonia.web.observing import Handle, express, request_id_of
 
 log = structlog.get_logger()
-
-Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 STALL_SECONDS = 30.0  # how long a peer may leave an answer unread before it is cut off
 
@@ -31,7 +28,7 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         return _Listener(
-            _guarded(server.request_handler),
+            _guarded(express(self.app, server.request_handler)),
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
             **server._kwargs,

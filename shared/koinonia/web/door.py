@@ -15,8 +15,8 @@ from koinonia.db import Database, Transaction
 from koinonia.errors import AuthenticationFailed, Forbidden
 from koinonia.security.identity import HEADER, Identity, verify_identity
 from koinonia.security.keys import Keys
-from koinonia.web import bodies, decoding, idempotency
-from koinonia.web.call import Answer, Call, Handler, Raw
+from koinonia.web import bodies, deadlines, decoding, idempotency
+from koinonia.web.call import Answer, Call, Function, Handler, Raw
 from koinonia.web.observing import CALLER, REQUEST_ID
 from koinonia.web.rendering import result_response
 
@@ -53,10 +53,16 @@ class Door:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; what is raised, the observing middleware renders."""
+        if isinstance(self._handler, Raw):  # it may last as long as somebody watches
+            caller = await self._authorise(request)
+            decoding.path_ids(self._endpoint, request.match_info)
+            return await self._handler.function(request, caller)
+        async with deadlines.kept(request.headers):
+            return await self._answer(request, self._handler)
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.Response:
         caller = await self._authorise(request)
         ids = decoding.path_ids(self._endpoint, request.match_info)
-        if isinstance(self._handler, Raw):
-            return await self._handler.function(request, caller)
         query = decoding.query(self._endpoint, request.query)
         raw = await bodies.read(request, self._endpoint.body_limit) if request.method != "GET" else b""
         call: Call[Any, Any] = Call(
@@ -68,7 +74,7 @@ class Door:
             path=ids,
             caller=caller,
         )
-        return await self._run(call, self._handler, raw)
+        return await self._run(call, handler, raw)
 
     async def _authorise(self, request: web.Request) -> Identity | None:
         caller = await self._identify(request, self._endpoint)
@@ -78,8 +84,10 @@ class Door:
             return caller
         if caller is None:
             raise AuthenticationFailed
-        if caller.role not in self._endpoint.roles:
+        if not self._endpoint.may_call(caller.role, is_person=caller.principal_kind == "session"):
             raise Forbidden
+        if caller.test and not self._endpoint.opens_to_tests:
+            raise Forbidden("A test key changes nothing but tests.")
         return caller
 
     async def _decode(self, request: web.Request, raw: bytes) -> Any:
@@ -97,8 +105,10 @@ class Door:
             decoding.check(call.query, call.body)
         async with self._database.tenant(call.identity.church_id, timeout_seconds=handler.timeout_seconds) as tx:
             if key is None:
-                return result_response(await handler.function(call, tx), call.endpoint.status)
-            return await _run_once(call, handler, tx, key)
+                response = result_response(await handler.function(call, tx), call.endpoint.status)
+            else:
+                response = await _run_once(call, handler, tx, key)
+        return response if handler.afterwards is None else await _confirmed(call, handler.afterwards, response)
 
     def _key(self, call: Call[Any, Any], raw: bytes) -> idempotency.Key | None:
         if not self._endpoint.idempotent:
@@ -120,10 +130,23 @@ async def _run_once(call: Call[Any, Any], handler: Handler, tx: Transaction, key
 async def _answer_again(
     call: Call[Any, Any], handler: Handler, tx: Transaction, replay: idempotency.Replay
 ) -> web.Response:
+    if replay.made_id is not None:
+        call.made(replay.made_id)
     result = await handler.rebuild(call, tx, replay.made_id) if handler.rebuild is not None else None
     body = result.body if isinstance(result, Answer) else result
     response = result_response(Answer(body=body, status=replay.status), replay.status)
     response.headers[idempotency.REPLAYED] = "true"
+    return response
+
+
+async def _confirmed(call: Call[Any, Any], afterwards: Function, committed: web.Response) -> web.Response:
+    """The answer that could be made only after the commit; whether the request was sent again stays said."""
+    result = await afterwards(call)
+    if result is None:
+        return committed
+    response = result_response(result, call.endpoint.status)
+    if idempotency.REPLAYED in committed.headers:
+        response.headers[idempotency.REPLAYED] = committed.headers[idempotency.REPLAYED]
     return response
 
 

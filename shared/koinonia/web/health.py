@@ -1,6 +1,7 @@
 """How this process is: alive, ready, healthy, and its metrics."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,9 +11,19 @@ import msgspec
 from aiohttp import web
 
 from koinonia import clock, telemetry
-from koinonia.api.health import Check, CheckStatus, Health, Liveness, Readiness
-from koinonia.db import Database, statement
+from koinonia.api.health import (
+    Check,
+    CheckStatus,
+    DatabaseFigures,
+    DatabaseHealth,
+    Health,
+    Liveness,
+    Readiness,
+    SlowStatement,
+)
+from koinonia.db import Database, statement, statistics
 from koinonia.errors import KoinoniaError, is_transient
+from koinonia.web.database_figures import look_up
 from koinonia.web.observing import DRAINING
 from koinonia.web.rendering import json_response
 
@@ -20,6 +31,9 @@ CheckFunction = Callable[[], Awaitable[Check]]
 
 _CHECK_SECONDS = 1.0
 _KEPT_SECONDS = 1.0  # so that strangers who ask for /health cannot make us ask the database each time
+_PATIENCE_SECONDS = 0.05  # who asks for /health waits no longer; until a slow check ends, its last result is shown
+_SLOWEST_SHOWN = 10
+_FIGURES_KEPT_SECONDS = 5.0
 
 PING = statement("health.ping", "SELECT 1")
 
@@ -41,23 +55,18 @@ class Probe:
     details: Callable[[], Mapping[str, Any]] = dict
     database: Database | None = None
     _started: float = field(default_factory=time.monotonic)
-    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _kept: Health | None = None
-    _kept_at: float = 0.0
+    _known: dict[str, Check] = field(default_factory=dict)  # what each check said last
+    _look: "asyncio.Future[Any] | None" = None
+    _looked_at: float = -math.inf
+    _figures: "asyncio.Future[DatabaseFigures] | None" = None
+    _figures_at: float = 0.0
 
     async def health(self) -> Health:
-        """All checks, at most once a second."""
-        async with self._looking:
-            if self._kept is None or time.monotonic() - self._kept_at > _KEPT_SECONDS:
-                self._kept = await self._look()
-                self._kept_at = time.monotonic()
-            return self._kept
-
-    async def _look(self) -> Health:
+        """All checks, looked at once a second at most; a slow one ends a second later at most, and is shown then."""
         started = time.perf_counter()
-        functions = {**self._own_checks(), **self.checks}
-        results = await asyncio.gather(*(_bounded(function) for function in functions.values()))
-        checks = dict(zip(functions, results, strict=True))
+        await self.look(_PATIENCE_SECONDS)
+        unknown = Check(status="down", detail="no answer yet")
+        checks = {name: self._known.get(name, unknown) for name in self._functions()}
         return Health(
             status=_worst(checks.values()),
             timestamp=clock.now(),
@@ -65,11 +74,37 @@ class Probe:
             checks=checks,
         )
 
-    def _own_checks(self) -> dict[str, CheckFunction]:
+    async def look(self, seconds: float = 2 * _CHECK_SECONDS) -> None:
+        """Have the checks looked at, and wait for them, but no longer than so many seconds."""
+        if self._look is None or (self._look.done() and time.monotonic() - self._looked_at > _KEPT_SECONDS):
+            self._looked_at = time.monotonic()
+            self._look = asyncio.gather(*(self._note(name, each) for name, each in self._functions().items()))
+        await asyncio.wait([self._look], timeout=seconds)
+        if self._look.done():
+            self._look.result()
+
+    async def figures(self) -> DatabaseFigures | None:
+        """What the database's statistics say, looked up every five seconds at most; None: it does not answer."""
+        if self.database is None:
+            return None
+        if self._figures is None or time.monotonic() - self._figures_at > _FIGURES_KEPT_SECONDS:
+            self._figures = asyncio.ensure_future(look_up(self.database, timeout_seconds=_CHECK_SECONDS))
+            self._figures_at = time.monotonic()
+        try:
+            return await asyncio.shield(self._figures)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return None
+
+    async def _note(self, name: str, function: CheckFunction) -> None:
+        self._known[name] = await _bounded(function)
+
+    def _functions(self) -> dict[str, CheckFunction]:
         own: dict[str, CheckFunction] = {"environment": self._environment, "uptime": self._uptime}
         if self.database is not None:
             own["database"] = self._database
-        return own
+        return {**own, **self.checks}
 
     async def _environment(self) -> Check:
         return Check(status="ok", detail=self.environment)
@@ -113,9 +148,18 @@ def add_operator_routes(app: web.Application, probe: Probe) -> None:
         return json_response({"service": probe.service, **found, "details": dict(probe.details())})
 
     async def database(_request: web.Request) -> web.Response:
-        figures = probe.database.pool_figures() if probe.database is not None else {}
-        check = (await probe.health()).checks.get("database")
-        return json_response({"check": check, "pool": figures}, 503 if check is None or check.status == "down" else 200)
+        check = (await probe.health()).checks.get("database", Check(status="down", detail="not connected"))
+        figures = await probe.figures() if check.status != "down" else None
+        found = DatabaseHealth(
+            check=check,
+            pool=probe.database.pool_figures() if probe.database is not None else {},
+            slow_statements=[
+                SlowStatement(statement=name, calls=each.calls, mean_ms=each.mean_ms, longest_ms=each.longest_ms)
+                for name, each in statistics.slowest(_SLOWEST_SHOWN)
+            ],
+            figures=figures,
+        )
+        return json_response(found, 503 if figures is None else 200)
 
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=telemetry.prometheus_text(), content_type="text/plain", charset="utf-8")

@@ -43,6 +43,7 @@ def add_headers(response: web.StreamResponse, request_id: str, *, https: bool) -
     for name, value in _DEFAULT_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers[REQUEST_ID] = request_id
+    response.headers["Server"] = "koinonia"  # in place of the versions of what it runs on
     if https:
         response.headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 

@@ -2,10 +2,13 @@
 
 from datetime import timedelta
 
+import pytest
+from structlog.testing import capture_logs
+
 from koinonia import clock
 from koinonia.bus.inbox import INBOX_DAYS
 from koinonia.db import statement
-from koinonia.housekeeping import tidy
+from koinonia.housekeeping import tidy, watch_partitions
 from koinonia.testing.databases import Databases
 
 _INSERT_INBOX = statement(
@@ -38,3 +41,18 @@ async def test_old_rows_go_and_younger_ones_stay(databases: Databases) -> None:
         counts = await tx.fetch_row(_COUNTS)
     assert counts is not None
     assert tuple(counts) == (2, 1)
+
+
+@pytest.mark.parametrize(("days", "tables"), [(0, []), (55, []), (90, ["usage_ledger"]), (200, ["usage_ledger"])])
+async def test_partitions_that_nobody_makes_ahead_are_told_of(
+    databases: Databases, days: int, tables: list[str]
+) -> None:
+    database = await databases("billing")
+    with clock.frozen(clock.now() + timedelta(days=days)), capture_logs() as logs:
+        (ahead,) = (await watch_partitions(database)).values()
+    assert 90 - days < ahead < 125 - days
+    assert [each["table"] for each in logs if each["event"] == "partitions_end_soon"] == tables
+
+
+async def test_a_service_without_partitions_has_none_to_watch(databases: Databases) -> None:
+    assert await watch_partitions(await databases("gateway")) == {}

@@ -7,14 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from structlog.testing import capture_logs
 
+from koinonia import metrics, telemetry
 from koinonia.db import Database
 from koinonia.exporting import SpanExporter, silence_sdk
 from koinonia.servers.ports import free_ports
@@ -106,6 +111,25 @@ def test_a_collector_that_comes_back_is_told_once(span: ReadableSpan) -> None:
     assert [entry["event"] for entry in logs] == ["collector_away", "collector_back"]
 
 
+def test_a_label_that_is_not_read_any_more_is_gone_from_the_metrics() -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    figures = metrics.Readings("test_figure", "class", description="A test", meter=provider.get_meter("test"))
+
+    def shown() -> dict[Any, Any]:
+        data = reader.get_metrics_data()
+        points = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points if data else []
+        return {
+            (point.attributes or {}).get("class"): point.value for point in points if isinstance(point, NumberDataPoint)
+        }
+
+    assert shown() == {}
+    figures.show({"a": 1.0, "b": 2.0})
+    assert shown() == {"a": 1.0, "b": 2.0}
+    figures.show({"b": 3.0})
+    assert shown() == {"b": 3.0}
+
+
 METRICS = """
 import asyncio, sys
 from koinonia import telemetry
@@ -150,3 +174,28 @@ async def test_the_pool_and_the_breakers_are_seen_in_the_metrics(
         "koinonia_breaker_openings_total": 1,
     }
     assert {name: float(shown.get(name, "nan")) for name in wanted} == wanted
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def _passed_on() -> list[str | None]:
+    """The trace before, in, and after work that continues one, work in it, and work that continues none."""
+    seen: list[str | None] = [telemetry.current_traceparent()]
+    with telemetry.work("outer", traceparent=TRACE, correlation="request"):
+        seen.append(telemetry.current_traceparent())
+        with suppress(LookupError), telemetry.work("inner", attributes={"number": 1}):
+            seen += [telemetry.current_traceparent(), telemetry.correlation_id()]
+            raise LookupError
+        seen.append(telemetry.current_traceparent())
+    with telemetry.work("alone"):
+        seen.append(telemetry.current_traceparent())
+    return [*seen, telemetry.current_traceparent(), telemetry.correlation_id()]
+
+
+def test_a_trace_goes_on_also_where_nobody_records_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    unrecorded = _passed_on()
+    assert unrecorded == [None, TRACE, TRACE, "request", TRACE, None, None, None]
+    # An empty tracer does the same at several times the cost.
+    monkeypatch.setattr(telemetry, "tracer", trace.NoOpTracer())
+    assert _passed_on() == unrecorded

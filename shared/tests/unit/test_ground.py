@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from koinonia import clock
 from koinonia.errors import DependencyUnavailable, NotFound, ValidationFailed, is_transient
 from koinonia.ids import derived_id, id_ceiling, id_floor, id_time, new_id
-from koinonia.settings import ServiceSettings, SettingsError, load, refuse_unsafe
+from koinonia.settings import ServiceSettings, SettingsError, load, refuse_missing_files, refuse_unsafe
+from koinonia.testing.tls import certificate
 
 AT = datetime(2026, 11, 22, 15, 30, 0, 123000, tzinfo=UTC)
 TIMES = st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -167,6 +168,17 @@ def test_production_takes_encrypted_servers_and_keys_of_its_own() -> None:
         ("database_url", "postgresql://billing@db.example/koinonia?sslmode=require"),
         ("amqp_url", "amqp://mq.example/"),
         ("redis_url", "redis://cache.example"),
+        ("database_url", "postgresql://billing@db.example/koinonia?application_name=sslmode=verify-full"),
+        ("database_url", "postgresql://billing:sslmode=verify-full@db.example/koinonia"),
+        ("database_url", "postgresql://billing@db.example/koinonia?sslmode=verify-full&sslmode=disable"),
+        ("database_url", "postgresql://billing@db.example/koinonia?sslmode=verify-ca"),
+        ("database_direct_url", "postgresql://billing@db.example/koinonia"),
+        ("amqp_url", "amqps://mq.example/?no_verify_ssl=1"),
+        ("amqp_url", "amqp://amqps:@mq.example/"),
+        ("redis_url", "rediss://cache.example?ssl_cert_reqs=none"),
+        ("redis_url", "rediss://cache.example?ssl_cert_reqs=optional"),
+        ("redis_url", "rediss://cache.example?ssl_check_hostname=false"),
+        ("redis_url", "rediss://cache.example?ssl_check_hostname=no"),
         ("encryption_keys", "2026:c2VjcmV0,development-1:c2VjcmV0"),
         ("token_keys", "development-1:c2VjcmV0"),
     ],
@@ -178,9 +190,38 @@ def test_production_refuses_the_rest_by_name(name: str, value: str) -> None:
     refuse_unsafe(msgspec.structs.replace(unsafe, environment="development"))
 
 
-def test_a_second_factor_that_nothing_asks_for_cannot_be_required() -> None:
-    with pytest.raises(SettingsError, match="KOINONIA_REQUIRE_MFA"):
-        refuse_unsafe(msgspec.structs.replace(SAFE, require_mfa=True))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("database_direct_url", "postgresql://db.example/koinonia?sslmode=verify-full&sslrootcert=/etc/ca.pem"),
+        ("amqp_url", "amqps://mq.example/?cafile=/etc/ca.pem&no_verify_ssl=0"),
+        ("redis_url", "rediss://cache.example?ssl_ca_certs=/etc/ca.pem&ssl_check_hostname=True&ssl_cert_reqs=required"),
+    ],
+)
+def test_production_takes_authorities_of_its_own(name: str, value: str) -> None:
+    refuse_unsafe(msgspec.structs.replace(SAFE, **{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "parameter"),
+    [
+        ("database_url", "postgresql://x:secret@db.example/koinonia?sslmode=verify-full", "sslrootcert"),
+        ("amqp_url", "amqps://x:secret@mq.example/?heartbeat=5", "cafile"),
+        ("redis_url", "rediss://:secret@cache.example?db=1", "ssl_ca_certs"),
+    ],
+)
+def test_authorities_that_cannot_be_read_are_told_at_the_start(
+    tmp_path: Path, name: str, url: str, parameter: str
+) -> None:
+    file = tmp_path / "ca.pem"
+    settings = msgspec.structs.replace(SAFE, **{name: f"{url}&{parameter}={file}"})
+    with pytest.raises(SettingsError, match=f"^KOINONIA_{name.upper()}: {parameter}: {file} cannot be read: No such"):
+        refuse_missing_files(settings)
+    file.write_text("no certificate")
+    with pytest.raises(SettingsError, match="holds no certificates") as raised:
+        refuse_missing_files(settings)
+    assert "secret" not in str(raised.value)
+    refuse_missing_files(msgspec.structs.replace(settings, **{name: f"{url}&{parameter}={certificate(tmp_path)}"}))
 
 
 def test_an_address_of_another_kind_of_server_is_refused_without_showing_it() -> None:

@@ -7,14 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from koinonia.cli.partitions import ArchiveSettings
 from koinonia.db.roles import SERVICES
 from koinonia.settings import ServiceSettings, variable
 
 _ROOT = next(parent for parent in Path(__file__).parents if (parent / ".env.example").is_file())
 
 
-def _shapes() -> list[type[ServiceSettings]]:
-    found = [ServiceSettings]
+def _shapes() -> list[type[msgspec.Struct]]:
+    found: list[type[msgspec.Struct]] = [ServiceSettings, ArchiveSettings]
     for service in SERVICES:
         if find_spec(f"koinonia_{service}.settings") is not None:
             module = import_module(f"koinonia_{service}.settings")
@@ -27,7 +28,7 @@ def _shapes() -> list[type[ServiceSettings]]:
 
 
 @pytest.mark.parametrize("shape", _shapes(), ids=lambda each: each.__name__)
-def test_every_setting_is_documented(shape: type[ServiceSettings]) -> None:
+def test_every_setting_is_documented(shape: type[msgspec.Struct]) -> None:
     documented = (_ROOT / ".env.example").read_text("utf-8")
     wanted = [variable(field.name) for field in msgspec.structs.fields(shape)]
     assert [name for name in wanted if f"{name}=" not in documented] == []

@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 import uuid_utils
 
+from koinonia import clock
 from koinonia.carrier.simulated import payloads
 from koinonia.carrier.simulated.poster import Poster
 from koinonia.carrier.simulated.record import InboundText, Status, Text
@@ -18,6 +19,7 @@ from koinonia.carrier.simulated.settings import Behaviour
 from koinonia.carrier.webhooks import Signer
 
 ATTEMPTS_PER_URL = 3
+FINALIZED = "message.finalized"
 
 
 class Event(msgspec.Struct, kw_only=True, gc=False):
@@ -159,6 +161,7 @@ class Deliveries:
         if url is None:
             return False
         body = _body(event, url)
+        _note_told(event)
         try:
             async with asyncio.timeout(self._behaviour().webhook_timeout_seconds):
                 return 200 <= await self._poster.post(url, self._signer.headers(body), body) < 300
@@ -166,10 +169,18 @@ class Deliveries:
             return False
 
 
+def _note_told(event: Event) -> None:
+    subject = event.subject
+    if event.type == FINALIZED and isinstance(subject, Text) and subject.told_at is None:
+        subject.told_at = clock.now()
+
+
 def _note_heard(event: Event) -> None:
     subject = event.subject
     if isinstance(subject, Text) and event.status is not None:
         subject.heard = (*subject.heard, event.status)
+        if event.type == FINALIZED and subject.heard_at is None:
+            subject.heard_at = clock.now()
 
 
 def _url_for(event: Event) -> str | None:

@@ -35,6 +35,8 @@ class Text(msgspec.Struct, kw_only=True, gc=False):
     error_code: str | None = None
     error_title: str | None = None
     heard: tuple[Status, ...] = ()  # what its webhooks told and were answered 2xx for, in that order
+    told_at: datetime | None = None  # when message.finalized was first sent, and when it was answered 2xx
+    heard_at: datetime | None = None
 
 
 class InboundText(msgspec.Struct, kw_only=True, gc=False):

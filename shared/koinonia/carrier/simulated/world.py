@@ -18,6 +18,7 @@ class World:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.api_keys: tuple[str, ...] = (settings.api_key,) if settings.api_key else ()  # none: any is good
         self.behaviour: Behaviour = settings.behaviour
         self.signer = Signer(settings.signing_seed)
         self.faults = Faults(settings.seed)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
+from koinonia import clock
 from koinonia.carrier.contract import CarrierStatus, OutboundText
 from koinonia.carrier.simulated import Fault, SimulatedCarrier
 from koinonia.carrier.telnyx import TelnyxCarrier
@@ -62,6 +64,21 @@ async def test_a_webhook_that_fails_comes_again_signed_anew_with_the_same_id(
     assert sorted(hook.types) == ["message.finalized"] * 2 + ["message.sent"] * 2
     assert {event.id for event in events[:2]} == {event.id for event in events[2:]}
     assert [event.attempt for event in events] == [1, 1, 2, 2]
+
+
+async def test_the_record_tells_when_the_last_receipt_was_first_sent_and_when_it_was_answered(
+    simulated: SimulatedCarrier, client: TelnyxCarrier, make_text: Callable[..., OutboundText], hook: Hook
+) -> None:
+    hook.answers = [200, 503, 200]  # to message.sent, and twice to message.finalized
+    began_at = clock.now()
+    await client.send(make_text())
+    await hook.received(3)
+    await simulated.settled()
+    (text,) = simulated.record.texts
+    assert text.told_at is not None
+    assert text.heard_at is not None
+    backoff = timedelta(seconds=simulated.behaviour.webhook_backoff_seconds)
+    assert began_at <= text.told_at <= text.heard_at - backoff
 
 
 async def test_after_three_attempts_the_failover_url_is_called_three_times_and_then_it_is_given_up(

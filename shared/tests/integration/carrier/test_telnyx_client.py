@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import traceback
 from datetime import timedelta
@@ -22,9 +23,12 @@ from koinonia.carrier.contract import (
 )
 from koinonia.carrier.simulated import Fault, Settings, SimulatedCarrier
 from koinonia.carrier.telnyx import TelnyxCarrier
+from koinonia.secret import Secret
+from koinonia.testing.fixtures import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from shared.tests.integration.carrier.conftest import Hook
 
@@ -94,7 +98,7 @@ async def test_while_the_first_request_runs_its_repeat_is_unknown_and_later_repl
 ) -> None:
     simulated.order(Fault(kind="answer_slow", seconds=0.8, next=1))
     text = make_text(key="recipient-1")
-    with pytest.raises(OutcomeUnknown, match="SocketTimeoutError"):
+    with pytest.raises(OutcomeUnknown, match="no answer in time"):
         await client.send(text)
     with pytest.raises(OutcomeUnknown, match="409"):
         await client.send(text)
@@ -227,6 +231,42 @@ async def test_a_wrong_key_holds_the_account(make_text: Callable[..., OutboundTe
         with pytest.raises(Refused) as caught:
             await client.send(make_text())
     assert (caught.value.carrier_code, caught.value.scope) == ("10009", "account")
+
+
+async def test_the_key_changes_under_load_without_an_error(
+    simulated: SimulatedCarrier, make_text: Callable[..., OutboundText], tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("OLD")
+    simulated.accept_keys("OLD")
+    secret = Secret("OLD", file=file)
+    sent, done = 0, asyncio.Event()
+
+    async def go_on(client: TelnyxCarrier) -> None:
+        nonlocal sent
+        while not done.is_set():
+            await client.send(make_text())
+            await client.find_orders("none")
+            sent += 1
+
+    async def some_more() -> None:
+        before = sent
+        await wait_until(lambda: sent >= before + 20, what="more texts")
+
+    async with TelnyxCarrier(simulated.url, secret, concurrency=4) as client, asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(go_on(client))
+        await some_more()
+        simulated.accept_keys("OLD", "NEW")
+        for content in ("", "broken\nin two", "NEW\n"):
+            (tmp_path / "draft").write_text(content)
+            os.replace(tmp_path / "draft", file)
+            await asyncio.sleep(1.2)
+            await some_more()
+        simulated.accept_keys("NEW")
+        await some_more()
+        done.set()
+    assert len(simulated.record.texts) == sent
 
 
 async def test_a_sender_that_is_not_on_the_profile_holds_the_number(

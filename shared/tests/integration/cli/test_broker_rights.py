@@ -14,12 +14,14 @@ from aiormq.exceptions import AMQPError, ChannelAccessRefused
 from yarl import URL
 
 from koinonia.bus.declare import dead_queue
+from koinonia.bus.link import connect
 from koinonia.bus.topology import EXCHANGE, QUEUES, queues_of, service_of, types_of
 from koinonia.cli import broker_users, prepare
 from koinonia.cli.broker_users import GIVEN_BACK
 from koinonia.cli.environment import as_user
 from koinonia.db.roles import SERVICES
 from koinonia.events import ALL, audit, publisher_of
+from koinonia.events.delivery import EmailRequested
 from koinonia.servers.broker_admin import BrokerAdmin
 from koinonia.testing.servers import TestServers
 
@@ -56,7 +58,7 @@ async def broker(servers: TestServers, empty_vhost: str) -> AsyncIterator[Broker
     connections: dict[str, AbstractConnection] = {}
     for service in SERVICES:
         own = as_user(empty_vhost, broker_users.user_of(service), PASSWORDS[service])
-        connections[service] = await aio_pika.connect(own)
+        connections[service] = await connect(own)
     yield Broker(empty_vhost, servers.management_url, connections)
     for connection in connections.values():
         await connection.close()
@@ -108,10 +110,11 @@ async def test_each_service_publishes_its_own_event_types_and_no_others(broker: 
     assert await wrong(broker, cells) == []
 
 
-def test_each_event_type_of_the_contract_has_one_publisher_and_audit_has_all() -> None:
+def test_each_event_type_has_one_publisher_but_audit_has_all_and_an_email_is_asked_for_by_the_gateway() -> None:
+    several = {audit.ActionRecorded: set(SERVICES), EmailRequested: {"delivery", "gateway"}}
     for each in ALL:
-        publishers = [service for service in SERVICES if each.TYPE in types_of(service)]
-        assert publishers == (list(SERVICES) if each is audit.ActionRecorded else [publisher_of(each)])
+        publishers = {service for service in SERVICES if each.TYPE in types_of(service)}
+        assert publishers == several.get(each, {publisher_of(each)})
 
 
 async def test_each_service_gives_back_what_failed_to_its_own_queues_only(broker: Broker) -> None:
@@ -209,9 +212,9 @@ async def test_no_service_enters_another_virtual_host_or_the_management(broker: 
             user, password = broker_users.user_of(service), PASSWORDS[service]
             for url in (other, str(URL(broker.url).with_path("/"))):
                 with pytest.raises(AMQPError):
-                    await aio_pika.connect(as_user(url, user, password), timeout=20)
+                    await connect(as_user(url, user, password), timeout=20)
             with pytest.raises(AMQPError):
-                await aio_pika.connect(as_user(broker.url, user, "wrong"), timeout=20)
+                await connect(as_user(broker.url, user, "wrong"), timeout=20)
             management = URL(broker.management_url).with_user(None)
             vhost = quote(broker_users.vhost_of(broker.url), safe="")
             credentials = {"Authorization": aiohttp.encode_basic_auth(user, password)}
@@ -229,7 +232,7 @@ async def test_rights_that_were_wider_once_are_taken_back(broker: Broker) -> Non
         await admin.permit(user, vhost)
         await admin.permit_topic(user, vhost, exchange=EXCHANGE, write=".*")
     await broker_users.ensure(broker.url, broker.management_url, PASSWORDS)
-    own = await aio_pika.connect(as_user(broker.url, user, PASSWORDS["billing"]))
+    own = await connect(as_user(broker.url, user, PASSWORDS["billing"]))
     async with own:
         broker.connections["later"] = own
         assert await broker.tried("later", publishing(EXCHANGE, "messaging.message.accepted")) == "refused"

@@ -105,6 +105,44 @@ async def test_up_runs_everything_mends_it_and_takes_it_along(tmp_path: Path, wa
     discard(state.data)
 
 
+@pytest.mark.timeout(300)
+async def test_up_that_is_stopped_amid_a_reload_lets_the_predecessor_drain(
+    tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    state = StateDirectory(tmp_path / "state")
+    up = await start(state.path)
+    await said(up, "ready ")
+    old = state.read_processes()["billing-1"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", old.port)
+
+    async def ask() -> bytes:
+        writer.write(b"GET /ready HTTP/1.1\r\nHost: billing\r\n\r\n")
+        return (await reader.readuntil(b"}")).partition(b"\r\n")[0]
+
+    assert await ask() == b"HTTP/1.1 200 OK"
+    reload = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", "from koinonia.cli import main; main()", "reload", "--state-dir", str(state.path)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await wait_until(lambda: state.read_processes()["billing-1"].pid not in {None, old.pid}, seconds=60)
+    up.send_signal(signal.SIGTERM)
+
+    async def is_told() -> bool:
+        return await ask() == b"HTTP/1.1 503 Service Unavailable"
+
+    await wait_until(is_told)  # asked all the time: a connection unused for a second would be closed
+    _, error = await reload.communicate()
+    assert (reload.returncode, error.decode()) == (
+        2,
+        "koinonia: the `koinonia up` that was asked was stopped before it was done\n",
+    )
+    writer.close()
+    assert await up.wait() == 0
+    assert not is_running(old.pid)
+    discard(state.data)
+
+
 async def test_up_says_in_one_line_that_no_engine_answers(tmp_path: Path) -> None:
     away = {"KOINONIA_SERVERS": "docker", "DOCKER_HOST": "tcp://127.0.0.1:1"}
     up = await start(tmp_path / "state", **away)

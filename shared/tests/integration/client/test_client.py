@@ -149,7 +149,8 @@ async def browser(url: str) -> AsyncIterator[Client]:
 
 
 async def test_a_session_carries_its_cookie_and_csrf_token(browser: Client) -> None:
-    assert await browser.auth.login("a@b.co", "secret") == SESSION
+    begun = await browser.auth.login("a@b.co", "secret")
+    assert (begun.church, begun.admin, begun.mfa_required) == (SESSION.church, SESSION.admin, False)
     assert await browser.branches.create(branches.BranchRequest(name="x")) == branches.Branch.example()
 
 

@@ -251,7 +251,9 @@ async def test_partitions_that_the_schedule_makes_later_have_none_either(servers
             "billing.usage_ledger",
             "compliance.audit_log",
             "conversation.conversation_messages",
+            "delivery.problems",
             "delivery.recipients",
+            "delivery.trail",
         }
         connection = await asyncpg.connect(url)
         assert await catalogue.faults(connection) == []
@@ -278,6 +280,7 @@ VALUES = {
     "text": "gen_random_uuid()::text",
     "bytea": "decode(md5(random()::text), 'hex')",
     "integer": "1",
+    "bigint": "1",
     "smallint": "1",
     "double precision": "1",
     "boolean": "true",

@@ -10,7 +10,7 @@ import pytest
 
 from koinonia import clock
 from koinonia.db import ciphertexts
-from koinonia.db.ciphertexts import TableHidden, count_by_older_key, list_tables, reencrypt
+from koinonia.db.ciphertexts import Table, TableHidden, count_by_older_key, list_tables, reencrypt
 from koinonia.db.migrate import migrate
 from koinonia.db.roles import SERVICES
 from koinonia.ids import new_id
@@ -83,10 +83,16 @@ async def test_every_table_with_ciphertexts_is_known(servers: TestServers) -> No
     assert found == {
         "compliance.opt_outs": (("phone_ciphertext",), ("church_id", "phone_index")),
         "conversation.conversations": (("phone_ciphertext",), ("id",)),
+        "delivery.emails": (("email_ciphertext", "fields_ciphertext"), ("id",)),
         "delivery.recipients": (("phone_ciphertext",), ("id",)),
         "gateway.admins": (("email_ciphertext",), ("id",)),
+        "gateway.totp_factors": (("totp_secret_ciphertext",), ("admin_id",)),
         "messaging.members": (("phone_ciphertext", "email_ciphertext"), ("id",)),
     }
+
+
+async def recipients(connection: "asyncpg.Connection[asyncpg.Record]") -> Table:
+    return next(each for each in await list_tables(connection, ["delivery"]) if each.name == "recipients")
 
 
 async def test_every_row_of_every_church_and_partition_is_made_anew_in_batches(
@@ -96,7 +102,7 @@ async def test_every_row_of_every_church_and_partition_is_made_anew_in_batches(
     people = await plant(connection, 40)
     partitions = await connection.fetchval("SELECT count(DISTINCT tableoid) FROM delivery.recipients")
     assert partitions == 2
-    (table,) = await list_tables(connection, ["delivery"])
+    table = await recipients(connection)
     assert await count_by_older_key(connection, table, BOTH.newest_header) == {"old": 40}
     outcome = await reencrypt(connection, table, BOTH)
     assert (outcome.changed, outcome.unreadable) == (40, [])
@@ -115,7 +121,7 @@ async def test_what_was_broken_off_is_taken_up_and_a_row_that_somebody_holds_is_
     church, phone = people[done]
     renewed = NEW.encrypt(phone, church, "phone")
     await connection.execute("UPDATE delivery.recipients SET phone_ciphertext = $2 WHERE id = $1", done, renewed)
-    (table,) = await list_tables(connection, ["delivery"])
+    table = await recipients(connection)
     name = await connection.fetchval("SELECT current_database()")
     other = await asyncpg.connect(servers.database_url(name))
     try:
@@ -143,7 +149,7 @@ async def test_what_does_not_open_is_left_as_it_is_and_named(connection: "Connec
     }
     change = "UPDATE delivery.recipients SET phone_ciphertext = $2 WHERE id = $1"
     await connection.executemany(change, list(planted.items()))
-    (table,) = await list_tables(connection, ["delivery"])
+    table = await recipients(connection)
     outcome = await reencrypt(connection, table, BOTH)
     assert outcome.changed == 2
     assert set(outcome.unreadable) == {(moved,), (foreign,)}

@@ -4,7 +4,8 @@ import asyncio
 import gzip
 import json
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack
 from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
@@ -14,18 +15,32 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from koinonia import metrics
-from koinonia.db import statement
-from koinonia.errors import KoinoniaError, NotFound
+from koinonia import metrics, telemetry
+from koinonia.db import Database, statement
+from koinonia.db.statistics import StatementLog
+from koinonia.errors import KoinoniaError, NotFound, RateLimited
 from koinonia.ids import new_id
 from koinonia.security.identity import HEADER
 from koinonia.security.keys import Keys
 from koinonia.testing.fixtures import wait_until
 from koinonia.testing.web_world import CREATE, RAW, Notes
-from koinonia.web import Handler, Probe, Raw, Server, build_app, signed_identity
+from koinonia.web import (
+    EXTRA_HEADERS,
+    Handler,
+    Probe,
+    Raw,
+    Server,
+    build_app,
+    build_operators_app,
+    deadlines,
+    read_body,
+    signed_identity,
+)
+from koinonia.web.database_figures import look_up
 
 DIVIDE = statement("test.divide", "SELECT 1 / $1::int")
 PING = statement("test.ping", "SELECT 1")
+SLEEP = statement("test.health_sleep", "SELECT pg_sleep(0.2)")
 HOST = b"Host: x\r\n"
 
 
@@ -431,6 +446,30 @@ async def test_a_handler_may_have_a_time_limit_of_its_own(notes: Notes, keys: Ke
     assert await notes.count() == 0
 
 
+async def test_work_whose_deadline_is_over_is_refused_and_what_it_did_taken_back(notes: Notes) -> None:
+    async def last() -> None:
+        await asyncio.sleep(5)
+
+    notes.trouble = last
+    for left in ("0", "100"):
+        response = await notes.call("POST", "/notes", json={"text": "x"}, headers={deadlines.HEADER: left})
+        assert (response.status, (await response.json())["error"]["code"]) == (503, "DEPENDENCY_UNAVAILABLE")
+        assert response.headers["Retry-After"] == "2"
+    notes.trouble = None
+    assert await notes.count() == 0
+    for left in ("30000", "soon", "-1", "9" * 400):
+        response = await notes.call("POST", "/notes", json={"text": "x"}, headers={deadlines.HEADER: left})
+        assert response.status == 201
+
+
+async def test_a_request_whose_deadline_is_over_asks_nothing_of_the_database(
+    notes: Notes, count_statements: Callable[[], AbstractContextManager[StatementLog]]
+) -> None:
+    with count_statements() as counted:
+        assert (await notes.call("GET", f"/notes/{uuid4()}", headers={deadlines.HEADER: "0"})).status == 503
+    assert counted.count == 0
+
+
 async def test_health_says_how_the_service_is(notes: Notes) -> None:
     health = await (await notes.call("GET", "/health")).json()
     assert health["status"] == "ok"
@@ -438,8 +477,40 @@ async def test_health_says_how_the_service_is(notes: Notes) -> None:
     assert isinstance(health["responseTime"], float)
     for path in ("/health/detailed", "/health/database", "/ready", "/alive"):
         assert (await notes.call("GET", path)).status == 200
-    database = await (await notes.call("GET", "/health/database")).json()
-    assert (database["check"]["status"], database["pool"]["limit"]) == ("ok", 4)
+
+
+async def test_the_databases_health_has_figures(notes: Notes) -> None:
+    async with notes.database.tenant(notes.church_id) as tx:
+        await tx.fetch_value(SLEEP)
+    for _ in range(30):
+        note = await (await notes.call("POST", "/notes", json={"text": "x"})).json()
+        assert (await notes.call("DELETE", f"/notes/{note['id']}")).status == 204
+    async with notes.database.tenant(notes.church_id):  # a session that does nothing in its transaction
+        found = await (await notes.call("GET", "/health/database")).json()
+    assert (found["check"]["status"], found["pool"]["limit"]) == ("ok", 4)
+    slow = {each["statement"]: each for each in found["slowStatements"]}["test.health_sleep"]
+    assert (slow["calls"], slow["longestMs"] >= 200, slow["meanMs"]) == (1, True, slow["longestMs"])
+    connections = found["figures"]["connections"]
+    assert connections["limit"] > connections["everybody"] >= connections["own"] >= 2
+    assert connections["ownActive"] >= 1  # who asks
+    assert connections["ownIdleInTransaction"] >= 1
+    assert 0 < found["figures"]["cacheHitRatio"] <= 1
+
+    async def bloated() -> bool:  # the server's statistics lag a second behind
+        tables = {each.table: each for each in (await look_up(notes.database, timeout_seconds=5)).bloat}
+        return "notes" in tables and tables["notes"].dead_rows >= 30 and 0 < tables["notes"].dead_share <= 1
+
+    await wait_until(bloated)
+
+
+async def test_without_a_database_its_health_is_down(notes: Notes) -> None:
+    stopped = await Database.open("postgresql://nobody@127.0.0.1:1/nothing", "messaging", acquire_timeout_seconds=0.2)
+    server = await Server.start(build_operators_app(Probe(service="test", database=stopped)), "127.0.0.1", 0)
+    async with notes.session.get(f"http://127.0.0.1:{server.port}/health/database") as response:
+        found = await response.json()
+    assert (response.status, found["check"]["status"], found["figures"]) == (503, "down", None)
+    await server.stop(0.2)
+    await stopped.close()
 
 
 async def test_a_slow_request_is_finished_while_the_server_drains(notes: Notes) -> None:
@@ -461,3 +532,115 @@ async def test_a_slow_request_is_finished_while_the_server_drains(notes: Notes) 
     response = await request
     assert (response.status, response.headers["Connection"]) == (201, "close")
     await stopping
+
+
+class Express:
+    """What a raw handler answers to, the short way or the long one, on a server of its own."""
+
+    def __init__(self, *, express: bool) -> None:
+        self.correlation: list[str | None] = []
+        self._raw = Raw(self.answer, express=express)
+
+    async def answer(self, request: web.Request, _caller: object) -> web.StreamResponse:
+        self.correlation.append(telemetry.correlation_id())
+        body = await read_body(request, RAW.body_limit)
+        if body == b"missing":
+            raise NotFound
+        if body == b"slow down":
+            request[EXTRA_HEADERS]["RateLimit"] = "x"
+            raise RateLimited(retry_after_seconds=7)
+        if body == b"broken":
+            raise RuntimeError("a secret")
+        return web.Response(body=body, content_type="application/octet-stream")
+
+    async def start(self) -> Server:
+        async def nobody(*_: object) -> None:
+            return None
+
+        app = build_app({RAW: self._raw}, identify=nobody, probe=Probe(service="x"), https=True)
+        return await Server.start(app, "127.0.0.1", 0)
+
+
+async def test_the_short_way_answers_as_the_long_one_does_but_logs_failures_only() -> None:
+    async def pieces(size: int) -> AsyncIterator[bytes]:
+        for _ in range(size // 1000):
+            yield b"x" * 1000
+            await asyncio.sleep(0)
+
+    async def ask(session: aiohttp.ClientSession, server: Server, **how: Any) -> tuple[int, dict[str, str], bytes]:
+        method, path = how.pop("method", "POST"), how.pop("path", "/raw")
+        url = f"http://127.0.0.1:{server.port}{path}"
+        async with session.request(
+            method, url, headers={"X-Request-Id": "asked", **how.pop("headers", {})}, **how
+        ) as a:
+            return a.status, {name: value for name, value in a.headers.items() if name != "Date"}, await a.read()
+
+    async def story(*, express: bool) -> tuple[list[tuple[int, dict[str, str], bytes]], list[Any], list[str | None]]:
+        own = Express(express=express)
+        server = await own.start()
+        with capture_logs() as logs:
+            async with aiohttp.ClientSession() as session:
+                told = [
+                    await ask(session, server, data=b"hello"),
+                    await ask(session, server, data=b""),
+                    await ask(session, server, data=pieces(3000)),
+                    await ask(session, server, data=b"hello", path="/raw?d=token"),
+                    await ask(session, server, data=b"missing"),
+                    await ask(session, server, data=b"slow down"),
+                    await ask(session, server, data=b"broken"),
+                    await ask(session, server, data=b"x" * 5000),
+                    await ask(session, server, data=pieces(6000)),
+                    await ask(session, server, data=gzip.compress(b"hello"), headers={"Content-Encoding": "gzip"}),
+                    await ask(session, server, method="GET"),
+                    await ask(session, server, data=b"hello", path="/raw/"),
+                    await ask(session, server, data=b"hello", headers={"Expect": "the-unexpected"}),
+                ]
+        await server.stop(0.2)
+        return told, [each["status"] for each in entries(logs, "request_served")], own.correlation
+
+    (short, short_logged, correlated), (long, long_logged, _) = [await story(express=way) for way in (True, False)]
+    assert short == long
+    statuses = [status for status, _, _ in long]
+    assert statuses == [200, 200, 200, 200, 404, 429, 500, 413, 413, 400, 405, 404, 400]
+    assert long_logged == statuses[:-1]  # the last is refused before any way
+    assert short_logged == [status for status in statuses[:-1] if status != 200]
+    assert set(correlated) == {"asked"}
+    assert short[5][1]["RateLimit"] == "x"
+
+
+async def test_while_traces_are_exported_the_short_way_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "is_tracing", lambda: True)
+    server = await Express(express=True).start()
+    with capture_logs() as logs:
+        async with aiohttp.ClientSession() as session, session.post(f"http://127.0.0.1:{server.port}/raw") as answer:
+            assert answer.status == 200
+    await server.stop(0.2)
+    assert len(entries(logs, "request_served")) == 1
+
+
+async def test_a_stopping_server_waits_for_who_is_on_the_short_way_and_tells_it_to_leave() -> None:
+    async with AsyncExitStack() as stack:
+        server = await Express(express=True).start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        stack.callback(writer.close)
+        writer.write(b"POST /raw HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nhel")
+        await asyncio.sleep(0.1)
+        stopping = asyncio.create_task(server.stop(5.0, idle_seconds=0.0))
+        await asyncio.sleep(0.1)
+        writer.write(b"lo")
+        answer = await reader.read()
+        await stopping
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"Connection: close" in answer
+    assert answer.endswith(b"hello")
+
+
+async def test_a_body_in_chunks_that_comes_whole_is_bounded_like_any_other() -> None:
+    server = await Express(express=True).start()
+    for size, status in ((RAW.body_limit, b"200"), (RAW.body_limit + 1, b"413")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = b"POST /raw HTTP/1.1\r\n" + HOST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + b"%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n")
+        assert (await reader.read())[9:12] == status
+        writer.close()
+    await server.stop(0.2)

@@ -14,7 +14,8 @@ from koinonia.db import statement
 from koinonia.db.statistics import StatementLog
 from koinonia.errors import Conflict
 from koinonia.ids import new_id
-from koinonia.testing.web_world import Notes
+from koinonia.testing.web_world import Note, Notes
+from koinonia.web import Answer
 from koinonia.web.idempotency import Key, store
 
 BACKDATE = statement("test.backdate", "UPDATE idempotency_keys SET created_at = now() - interval '24 hours'")
@@ -139,3 +140,28 @@ async def test_a_key_costs_two_statements(
     with count_statements() as counted:
         await send(notes, "key-1")
     assert counted.by_name == {"idempotency.claim": 1, "notes.insert": 1, "idempotency.store": 1}
+
+
+async def test_what_is_confirmed_after_the_commit_is_the_answer_also_of_a_request_sent_again(notes: Notes) -> None:
+    counts = []
+
+    async def confirm(call: Any) -> Answer:
+        counts.append(await notes.count())  # another transaction sees what was made
+        return Answer(body=Note(id=call.made_id, text=f"confirmed {len(counts)}"), status=200)
+
+    notes.confirmation = confirm
+    first = await send(notes, "key-1")
+    again = await send(notes, "key-1")
+    assert (first[0], first[1]["text"], first[2]) == (200, "confirmed 1", False)
+    assert (again[0], again[1]["text"], again[2]) == (200, "confirmed 2", True)
+    assert again[1]["id"] == first[1]["id"]
+    assert counts == [1, 1]
+
+
+async def test_what_cannot_be_confirmed_is_answered_as_it_was_made(notes: Notes) -> None:
+    async def confirm(_call: Any) -> None:
+        return None
+
+    notes.confirmation = confirm
+    assert (await send(notes, "key-1"))[0] == 201
+    assert (await send(notes, "key-1"))[::2] == (201, True)

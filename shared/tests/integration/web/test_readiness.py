@@ -1,14 +1,15 @@
 """What a service says of itself when something is wrong."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
 
 from koinonia.api.health import Check
 from koinonia.errors import DependencyUnavailable
-from koinonia.web import DRAINING, Probe, Server, build_operators_app
+from koinonia.testing.fixtures import wait_until
+from koinonia.web import DRAINING, Probe, Server, build_operators_app, health
 
 
 class Stand:
@@ -58,8 +59,38 @@ async def test_draining_is_not_ready(stand: Stand) -> None:
 @pytest.mark.parametrize("reason", ["slow", "away"])
 async def test_a_dependency_that_is_away_or_slow_is_down(stand: Stand, reason: str) -> None:
     stand.reason = reason
-    status, health = await stand.get("/health")
-    assert (status, health["status"]) == (503, "down")
+    status, found = await stand.get("/health")
+    assert (status, found["status"]) == (503, "down")
+
+
+async def test_a_slow_dependency_keeps_nobody_waiting_and_is_down_once_its_check_gives_up(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_CHECK_SECONDS", 0.3)
+    monkeypatch.setattr(health, "_KEPT_SECONDS", 0.0)
+    loop = asyncio.get_running_loop()
+
+    async def status() -> object:
+        began = loop.time()
+        code, answer = await stand.get("/health")
+        assert loop.time() - began < 0.2
+        assert code == (200 if answer["status"] == "ok" else 503)
+        return answer["status"]
+
+    assert await status() == "ok"
+    stand.reason = "slow"
+    assert await status() == "ok"  # as far as is known
+    await wait_until(lambda: down(status))
+    stand.reason = None
+    await wait_until(lambda: up(status))
+
+
+async def down(status: Callable[[], Awaitable[object]]) -> bool:
+    return await status() == "down"
+
+
+async def up(status: Callable[[], Awaitable[object]]) -> bool:
+    return await status() == "ok"
 
 
 async def test_strangers_cannot_make_it_look_more_than_once_a_second(stand: Stand) -> None:

@@ -45,6 +45,11 @@ def test_every_route_is_on_the_page_with_its_roles_and_errors(document: dict[str
         if endpoint.access == "principal":
             assert set(operation["x-roles"]) == endpoint.roles
             assert {"401", "403"} <= operation["responses"].keys()
+            assert ("MFA_REQUIRED" in operation["responses"]["403"]["$ref"]) != endpoint.before_mfa
+            assert ({"apiKey": []} in operation["security"]) != endpoint.people_only
+        else:
+            assert (operation["security"], "x-roles" in operation) == ([], False)
+        assert operation["description"].endswith(endpoint.callers)
         if endpoint.idempotent:
             assert {"409", "422"} <= operation["responses"].keys()
             assert "Idempotency-Key" in {parameter["name"] for parameter in operation["parameters"]}

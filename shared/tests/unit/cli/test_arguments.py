@@ -52,6 +52,13 @@ def run(arguments: Sequence[str]) -> int:
         ("doctor table", "'table' is not 'database'"),
         ("doctor database", "KOINONIA_DATABASE_URL is not set"),
         ("partitions maintain", "KOINONIA_DATABASE_URL is not set"),
+        ("delivery status", "KOINONIA_DATABASE_URL is not set, and no `koinonia up` runs here"),
+        ("delivery status --json --watch", "KOINONIA_DATABASE_URL is not set"),
+        ("delivery trail", "Missing argument 'RECIPIENT_ID'"),
+        ("admin reset-mfa", "Missing argument 'EMAIL'"),
+        ("admin reset-mfa ruth@grace.example", "KOINONIA_ENCRYPTION_KEYS is not set"),
+        ("delivery trail her", "'her' is not a valid UUID"),
+        ("delivery trail 01a1fd51-e631-71ba-b001-d1cc339c8612", "KOINONIA_DATABASE_URL is not set"),
     ],
 )
 def test_a_bad_line_is_answered_by_one_line(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +114,34 @@ def test_production_takes_no_development_keys(
     monkeypatch.setenv("KOINONIA_ENVIRONMENT", "production")
     assert run(["up", "--port", "23456"]) == 2
     assert "KOINONIA_ENCRYPTION_KEYS is not set, and KOINONIA_ENVIRONMENT is production" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KOINONIA_DATABASE_URL", None),
+        ("KOINONIA_DATABASE_URL", "postgresql://db.example/koinonia?sslmode=require"),
+        ("KOINONIA_DATABASE_DIRECT_URL", "postgresql://db.example/koinonia"),
+        ("KOINONIA_AMQP_URL", "amqp://mq.example/"),
+        ("KOINONIA_AMQP_MANAGEMENT_URL", "http://mq.example:15672"),
+        ("KOINONIA_REDIS_URL", "redis://cache.example"),
+    ],
+)
+def test_production_takes_no_server_in_the_clear(
+    name: str, value: str | None, *, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    safe = {
+        "KOINONIA_ENVIRONMENT": "production",
+        **{f"KOINONIA_{key}": "x" for key in ("ENCRYPTION_KEYS", "TOKEN_KEYS", "BLIND_INDEX_KEY")},
+        "KOINONIA_DATABASE_URL": "postgresql://db.example/koinonia?sslmode=verify-full",
+        "KOINONIA_AMQP_URL": "amqps://mq.example/",
+        "KOINONIA_REDIS_URL": "rediss://cache.example",
+    }
+    for key, each in {**safe, name: value or ""}.items():
+        monkeypatch.setenv(key, each)
+    assert run(["up", "--port", "23456"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"koinonia: {name}: in production the server must be reached by TLS")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from koinonia.cli import development_keys
-from koinonia.cli.platform import KINDS, Backends, Layout, carrier_spec, module_of, service_specs
+from koinonia.cli.environment import handed_on
+from koinonia.cli.platform import KINDS, Backends, Layout, carrier_spec, module_of, service_specs, without_files
 from koinonia.cli.processes import ProcessSpec
 
 BACKENDS = Backends("postgresql://admin:a@db/koinonia", "amqp://admin:a@mq/", "redis://cache")
@@ -61,6 +62,16 @@ def test_the_gateway_starts_last_and_knows_every_replica() -> None:
     assert gateway.environ["KOINONIA_OPS_PORT"] != gateway.environ["KOINONIA_PORT"]
     assert "KOINONIA_GATEWAY_URL" not in gateway.environ
     assert "KOINONIA_MESSAGING_URL" not in made["billing"].environ
+
+
+def test_a_key_of_the_carrier_that_stands_in_a_file_is_handed_on_as_the_file() -> None:
+    known = {"KOINONIA_TELNYX_API_KEY_FILE": "/run/secrets/telnyx", "KOINONIA_TOKEN_KEYS_FILE": "/run/secrets/tokens"}
+    keys = {"KOINONIA_TELNYX_API_KEY": "KEY", "KOINONIA_TELNYX_PUBLIC_KEY": "abc", "KOINONIA_TOKEN_KEYS": "a:b"}
+    told = handed_on(known, without_files(keys, known))
+    assert told["KOINONIA_TELNYX_API_KEY_FILE"] == "/run/secrets/telnyx"
+    assert "KOINONIA_TELNYX_API_KEY" not in told
+    assert (told["KOINONIA_TELNYX_PUBLIC_KEY"], told["KOINONIA_TELNYX_PUBLIC_KEY_FILE"]) == ("abc", "")
+    assert (told["KOINONIA_TOKEN_KEYS"], told["KOINONIA_TOKEN_KEYS_FILE"]) == ("a:b", "")
 
 
 def test_the_carrier_signs_with_the_key_that_the_gateway_knows() -> None:

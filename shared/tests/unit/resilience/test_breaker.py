@@ -87,6 +87,30 @@ def test_a_call_marked_as_failed_stays_failed_when_it_raises_something_else(brea
     assert state(breaker) == "open"
 
 
+def test_a_call_that_is_excused_is_no_verdict(breaker: Breaker, time: Clock) -> None:
+    def excused() -> None:
+        with pytest.raises(ConnectionResetError), breaker.guard() as call:
+            call.excuse()
+            raise ConnectionResetError
+
+    for _ in range(5):
+        excused()
+    assert state(breaker) == "closed"
+    open_up(breaker)
+    time.seconds += 5
+    excused()
+    assert state(breaker) == "half_open"
+
+
+def test_a_call_knows_whether_it_is_the_probe(breaker: Breaker, time: Clock) -> None:
+    with breaker.guard() as call:
+        assert not call.is_probe
+    open_up(breaker)
+    time.seconds += 5
+    with breaker.guard() as call:
+        assert call.is_probe
+
+
 def test_after_its_time_exactly_one_of_many_is_the_probe(breaker: Breaker, time: Clock) -> None:
     open_up(breaker)
     time.seconds += 5

@@ -22,6 +22,16 @@ def test_of_the_secret_only_the_digest_is_kept() -> None:
     assert secret not in repr(stored)
 
 
+def test_a_key_shown_as_the_other_kind_does_not_match() -> None:
+    for kind, other in (("live", "test"), ("test", "live")):
+        text, stored = api_keys.make(kind)  # type: ignore[arg-type]
+        start = text[:-6].replace(f"koi_{kind}_", f"koi_{other}_")
+        presented = api_keys.parse(start + api_keys._checksum(start))
+        assert presented is not None
+        assert presented.kind == other
+        assert not api_keys.matches(presented, stored.secret_digest)
+
+
 def test_no_two_keys_are_alike_and_one_does_not_match_another() -> None:
     first, second = api_keys.make()[1], api_keys.make()[1]
     assert first.public_id != second.public_id

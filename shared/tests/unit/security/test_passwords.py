@@ -133,6 +133,7 @@ def test_a_password_beyond_the_longest_is_refused() -> None:
             "JesusChrist1!",
         ),
         *("p a s s w o r d 1", "correct horse battery staple", "!!!!!!!!!!!!"),
+        *("unbelievable", "Christopher1", "mAnchesterUnited", "liverpoolfc1", "teamomuchisimo"),  # breached
     ],
 )
 def test_a_password_that_is_guessed_first_is_refused(password: str) -> None:

@@ -44,6 +44,8 @@ def test_a_setting_that_names_a_server_is_taken_whatever_is_installed(
 def test_the_management_api_is_beside_the_broker_unless_it_is_named() -> None:
     assert management_url({}, "amqp://a:b@mq.example/vhost") == "http://a:b@mq.example:15672"
     assert management_url({}, "amqps://a:b@mq.example/") == "https://a:b@mq.example:15671"
+    trusting = management_url({}, "amqps://a:b@mq.example/?cafile=/etc/ca.pem&heartbeat=5")
+    assert trusting == "https://a:b@mq.example:15671/?cafile=/etc/ca.pem"
     named = {"KOINONIA_AMQP_MANAGEMENT_URL": "http://other:1"}
     assert management_url(named, "amqp://a:b@mq.example/") == "http://other:1"
 

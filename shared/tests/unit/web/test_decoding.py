@@ -16,14 +16,21 @@ def fields(refused: pytest.ExceptionInfo[ValidationFailed]) -> dict[str, str]:
 
 
 def test_all_wrong_fields_are_named_at_once() -> None:
-    raw = b'{"lastName": 5, "phone": "1", "groupIds": ["no"], "customFields": {"a": 1}, "extra": true}'
+    raw = b'{"lastName": 5, "phone": "1", "groupIds": ["no"], "customFields": {"a": 1, "b": "", "c": []}, "extra": 1}'
     with pytest.raises(ValidationFailed) as refused:
         decoding.body(members.CREATE, raw, "application/json")
     assert set(fields(refused)) == {
-        "firstName", "lastName", "phone", "groupIds[0]", "customFields[...]", "extra",
+        "firstName", "lastName", "phone", "groupIds[0]", "customFields.a", "customFields.c", "extra",
     }  # fmt: skip
     assert fields(refused)["firstName"] == "Required"
     assert fields(refused)["extra"] == "Unknown field"
+
+
+def test_a_name_that_a_field_cannot_have_is_told_of_what_it_stands_in() -> None:
+    raw = b'{"firstName": "Anna", "phone": "3125550142", "customFields": {"%s": "x"}}' % (b"k" * 65)
+    with pytest.raises(ValidationFailed) as refused:
+        decoding.body(members.CREATE, raw, "application/json")
+    assert fields(refused) == {"customFields": "A name in it must have at most 64 characters"}
 
 
 @pytest.mark.parametrize("raw", [b"[]", b'"x"', b"5", b"null"])
