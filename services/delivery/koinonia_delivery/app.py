@@ -5,6 +5,7 @@ from koinonia.service import Parts, ServiceDefinition
 from koinonia_delivery.doubts import Doubts
 from koinonia_delivery.events import subscriptions
 from koinonia_delivery.http import Handlers
+from koinonia_delivery.messages import Bells
 from koinonia_delivery.provisioning import Provisioning
 from koinonia_delivery.receipts import Receipts
 from koinonia_delivery.schedule import loops
@@ -14,15 +15,15 @@ CARRIER_CALLS = 20
 
 
 def build(parts: Parts[DeliverySettings]) -> ServiceDefinition:
-    """The service: rows in, receipts applied, numbers ordered, doubts settled. It sends nothing: its workers do."""
-    settings = parts.settings
+    """The service: rows in, receipts applied, numbers ordered, doubts settled, tests answered. Its workers send."""
+    settings, bells = parts.settings, Bells()
     carrier = TelnyxCarrier(settings.telnyx_api_url, settings.telnyx_api_key, concurrency=CARRIER_CALLS)
     receipts = Receipts(settings.receipt_deadline)
     doubts = Doubts(parts.database, carrier, parts.keys, receipts, settings)
     provisioning = Provisioning(parts.database, carrier, settings)
     return ServiceDefinition(
         handlers=Handlers(parts.keys).by_endpoint(),
-        subscriptions=subscriptions(receipts),
-        loops=loops(parts.database, parts.life, provisioning, doubts, receipts),
+        subscriptions=subscriptions(receipts, bells),
+        loops=loops(parts.database, parts.life, provisioning, doubts, receipts, keys=parts.keys, bells=bells),
         close=carrier.close,
     )

@@ -1,6 +1,5 @@
 """One call to the carrier for one claimed recipient: when it may begin, what it sends, how it ended."""
 
-import asyncio
 import time
 from uuid import UUID
 
@@ -8,8 +7,17 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from koinonia import metrics, telemetry
-from koinonia.carrier.contract import Carrier, CarrierError, OutboundText, OutcomeUnknown, Refused, with_token
+from koinonia.carrier.contract import (
+    Accepted,
+    Carrier,
+    CarrierError,
+    OutboundText,
+    OutcomeUnknown,
+    Refused,
+    with_token,
+)
 from koinonia.resilience.breaker import Breaker, BreakerOpen
+from koinonia.resilience.limit import Limit
 from koinonia.security.encryption import CiphertextInvalid
 from koinonia.security.keys import Keys
 from koinonia.security.receipts import receipt_token
@@ -21,9 +29,6 @@ from koinonia_delivery.store.claims import Claimed
 
 log = structlog.get_logger()
 
-BEGIN_SECONDS = 0.25
-"""A call that has not begun so long after its time gives its place back: what the claim knew may be stale by then."""
-BREAKER_WAIT_SECONDS = 1.0
 TROUBLE_CODES = frozenset({"10007", "10037"})
 """What Telnyx says of its own failures. A key that is still in use, for one, is none."""
 
@@ -41,23 +46,23 @@ class Caller:
         self._keys = keys
         self._settings = settings
         self.breaker = breaker
+        self.limit = Limit(settings.delivery_concurrency)
+        self._under_way = 0
 
     def webhook_url(self, recipient_id: UUID, traceparent: str | None) -> str:
         """Where the receipts of a recipient go: its token and its trace come back in the signed body."""
         return with_token(self._settings.status_webhook_url, receipt_token(self._keys, recipient_id), traceparent)
 
-    async def call(self, call: Call, claimed_at: float, stopping: asyncio.Event) -> Outcome:
-        """Call the carrier once, if it can begin in time. ``claimed_at`` is by ``time.monotonic``."""
+    async def call(self, call: Call) -> Outcome:
+        """Call the carrier once, if it is not too late for that."""
         attempt = attempt_of(call.claimed)
-        begins_at = claimed_at + call.begins_after_seconds
-        await asyncio.sleep(max(0.0, begins_at - time.monotonic()))
-        if stopping.is_set() or time.monotonic() - begins_at > BEGIN_SECONDS:
+        if time.monotonic() > call.latest_at:
             return _counted(outcomes.returned(attempt))
         try:
             with self.breaker.guard():
                 return _counted(await self._send(call.claimed, attempt))
-        except BreakerOpen as error:
-            return _counted(outcomes.returned(attempt, min(error.wait_seconds, BREAKER_WAIT_SECONDS)))
+        except BreakerOpen:
+            return _counted(outcomes.returned(attempt))
         except CarrierError as error:
             return _counted(outcomes.failed(attempt, error, self._settings.unknown_outcome_wait))
         except CiphertextInvalid:
@@ -66,7 +71,18 @@ class Caller:
             return _counted(outcomes.failed(attempt, Refused("It cannot be read; support has been told."), 0.0))
 
     async def _send(self, claimed: Claimed, attempt: Attempt) -> Outcome:
-        started = time.perf_counter()
+        self._under_way += 1
+        under_way, started = self._under_way, time.perf_counter()
+        try:
+            answer = await self._ask(claimed)
+        finally:
+            self._under_way -= 1
+        seconds = time.perf_counter() - started
+        self.limit.note(seconds, under_way)
+        metrics.send_seconds.record(seconds)
+        return outcomes.accepted(attempt, answer)
+
+    async def _ask(self, claimed: Claimed) -> Accepted:
         with telemetry.work(
             "send text",
             traceparent=claimed.traceparent,
@@ -74,9 +90,7 @@ class Caller:
             kind=SpanKind.CLIENT,
             attributes={"recipient_id": str(claimed.recipient_id), "attempt": claimed.attempt},
         ):
-            answer = await self._carrier.send(self._text(claimed))
-        metrics.send_seconds.record(time.perf_counter() - started)
-        return outcomes.accepted(attempt, answer)
+            return await self._carrier.send(self._text(claimed))
 
     def _text(self, claimed: Claimed) -> OutboundText:
         return OutboundText(

@@ -23,13 +23,15 @@ async def store(tx: Transaction, received: Envelope[RecipientsResolved]) -> None
     """Store a chunk; a repeated one, or one of two streamers, adds nothing and announces nothing.
 
     Rows of a broadcast that was cancelled before are stored as ``cancelled``, left-out and suppressed numbers as
-    ``suppressed``: counters equal rows.
+    ``suppressed``: counters equal rows. Those of a paused one wait aside until it is resumed.
 
     Raises:
         FactMissing: the church has no number yet.
     """
     chunk = received.data
-    opened = await broadcasts.open_for_chunk(tx, chunk.message_id, chunk.dispatched_at, chunk.number_id)
+    opened = await broadcasts.open_for_chunk(
+        tx, chunk.message_id, chunk.dispatched_at, chunk.number_id, test=chunk.test
+    )
     if opened.number_id is None and opened.cancelled_at is None:
         raise FactMissing(number_fact(tx.tenant))
     source = Source(
@@ -40,9 +42,11 @@ async def store(tx: Transaction, received: Envelope[RecipientsResolved]) -> None
         priority=BROADCAST_PRIORITY,
         due_at=chunk.dispatched_at,
         is_cancelled=opened.cancelled_at is not None,
+        is_paused=opened.paused_at is not None,
         do_not_send_after=chunk.do_not_send_after,
         traceparent=telemetry.current_traceparent(),
         correlation_id=telemetry.correlation_id(),
+        test=chunk.test,
     )
     rows = [_row(chunk, each) for each in chunk.recipients]
     changes = await recipients.store(tx, source, rows, LEFT_OUT_SENTENCES["suppressed"])

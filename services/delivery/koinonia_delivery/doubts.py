@@ -9,7 +9,7 @@ from typing import Literal
 
 import structlog
 
-from koinonia import clock
+from koinonia import clock, metrics
 from koinonia.carrier.contract import Carrier, CarrierError
 from koinonia.carrier.errors import meaning
 from koinonia.db import Database
@@ -65,6 +65,7 @@ class Doubts:
             await announce(tx, changes)
         count = sum(change.rows for change in changes)
         if count:
+            metrics.leases_ended_total.add(count)
             log.warning("leases_ended", recipients=count)
         return count
 
@@ -113,6 +114,7 @@ class Doubts:
             carrier_id=state.carrier_id,
             error_code=code,
             error_message=meaning(code).sentence if code is not None else None,
+            source="look_up",
         )
 
     async def _ask_records(self, doubt: Doubt) -> Verdict | Silence:
@@ -131,6 +133,7 @@ class Doubts:
             status=_certain(reported(found.status)),
             occurred_at=found.created_at,
             carrier_id=found.carrier_id,
+            source="record",
         )
 
 

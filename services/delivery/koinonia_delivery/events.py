@@ -6,41 +6,37 @@ from koinonia.bus import Subscription
 from koinonia.events.carrier import MessageReceived, StatusReceived
 from koinonia.events.compliance import ComplianceReplyRequested, SuppressionAdded, SuppressionRemoved
 from koinonia.events.conversation import ReplyRequested
-from koinonia.events.delivery import MarkerSent
+from koinonia.events.delivery import EmailRequested, MarkerSent
 from koinonia.events.gateway import BacklogReported, ChurchChanged
-from koinonia.events.messaging import (
-    MembersChanged,
-    MessageAccepted,
-    MessageCancelled,
-    MessageDispatched,
-    RecipientsResolved,
-)
-from koinonia_delivery import chunks, churches, consents, holds, messages, texts
+from koinonia.events.messaging import MembersChanged, RecipientsResolved, SendingPaused, SendingResumed
+from koinonia_delivery import chunks, churches, consents, emails, holds, messages, texts
+from koinonia_delivery.messages import Bells
 from koinonia_delivery.receipts import Receipts
 
 RECEIPT_EVENTS = 25  # of up to 100 receipts each; few when they come slowly
 
 
-def subscriptions(receipts: Receipts) -> Sequence[Subscription]:
+def subscriptions(receipts: Receipts, bells: Bells) -> Sequence[Subscription]:
     """The queues and their handlers."""
     return [
-        Subscription("delivery.churches", {ChurchChanged: churches.change}),
-        Subscription("delivery.chunks", {RecipientsResolved: chunks.store}),
         Subscription(
-            "delivery.messages",
+            "delivery.churches",
             {
-                MessageAccepted: messages.note_accepted,
-                MessageDispatched: messages.note_dispatched,
-                MessageCancelled: messages.cancel,
+                ChurchChanged: churches.change,
+                SendingPaused: churches.pause_sending,
+                SendingResumed: churches.pause_sending,
             },
         ),
+        Subscription("delivery.chunks", {RecipientsResolved: chunks.store}),
+        messages.subscription(bells),
         Subscription("delivery.texts", {ReplyRequested: texts.reply, ComplianceReplyRequested: texts.answer}),
+        Subscription("delivery.emails", {EmailRequested: emails.request}),
         # Repeats are harmless by rank: no inbox.
         Subscription(
             "delivery.receipts",
             {StatusReceived: receipts.apply},
             batch=RECEIPT_EVENTS,
-            linger_seconds=0.005,
+            linger_seconds=0.05,  # a batch costs as much as some hundred of its rows
             inbox=False,
         ),
         # Versions make repeats harmless: no inbox.

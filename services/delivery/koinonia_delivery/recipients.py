@@ -5,6 +5,7 @@ from typing import Literal
 from uuid import UUID
 
 from koinonia import api
+from koinonia.api import members as member_contract
 from koinonia.api import messages as contract
 from koinonia.audit import acted
 from koinonia.bus import outbox
@@ -12,11 +13,13 @@ from koinonia.db import Transaction
 from koinonia.errors import Conflict, NotFound
 from koinonia.events.common import RecipientStatus
 from koinonia.events.delivery import RecipientsUpdated
+from koinonia.ids import id_time
 from koinonia.paging import last_id, page_of
 from koinonia.security.identity import Identity
 from koinonia.security.keys import Keys
 from koinonia_delivery.domain.states import Change, summarise
-from koinonia_delivery.store import broadcasts, recipients, resolving
+from koinonia_delivery.store import broadcasts, copies, recipients, resolving
+from koinonia_delivery.store.copies import Copy
 from koinonia_delivery.store.recipients import Recipient
 
 _LISTING = "recipients"
@@ -35,10 +38,34 @@ async def list_page(
         return api.Page(data=[], has_more=False, next_cursor=None)
     listing = f"{_LISTING} {message_id}"
     after = last_id(listing, query)
-    rows = await recipients.list_page(
+    rows, looked_to = await recipients.list_page(
         tx, message_id, dispatched_at, after=after, status=query.status, limit=query.limit + 1
     )
-    return page_of(listing, query, rows, show=lambda row: view(keys, row), key=lambda row: (row.id,))
+    return page_of(
+        listing,
+        query,
+        rows,
+        show=lambda row: view(keys, row),
+        key=lambda row: (row.id,),
+        looked_to=None if looked_to is None else (looked_to,),
+    )
+
+
+async def list_of_member(
+    tx: Transaction, keys: Keys, member_id: UUID, query: api.PageQuery, *, test: bool = False
+) -> api.Page[member_contract.MemberMessage]:
+    """A page of a member's copies, newest first: what names this person, and what went to their phone and names nobody.
+
+    ``test``: of tests alone; else of none.
+
+    Raises:
+        NotFound: the church has no such member.
+    """
+    if not await copies.is_member(tx, member_id):
+        raise NotFound
+    listing = f"member {'tests' if test else 'messages'} {member_id}"
+    rows = await copies.list_page(tx, member_id, before=last_id(listing, query), limit=query.limit + 1, test=test)
+    return page_of(listing, query, rows, show=lambda row: _copy(keys, row), key=lambda row: (row.recipient.id,))
 
 
 async def _dispatched_at(tx: Transaction, message_id: UUID) -> datetime | None:
@@ -60,11 +87,13 @@ async def resolve(
 
     Raises:
         NotFound: the church has no such recipient of this message.
-        Conflict: its outcome is known, or it is being sent again just now.
+        Conflict: its outcome is known, it is being sent again just now, or it is a test, which is never sent.
     """
     locked = await resolving.lock(tx, recipient_id, message_id)
     if locked is None:
         raise NotFound
+    if locked.is_test:
+        raise Conflict("This copy is a test: send another one instead.")
     if locked.status not in ("unknown", "unconfirmed"):
         raise Conflict(f"This copy is {locked.status}: there is nothing to decide.")
     if locked.is_under_way:
@@ -88,6 +117,26 @@ def view(keys: Keys, row: Recipient) -> contract.Recipient:
         error_message=row.error_message,
         sent_at=row.sent_at,
         delivered_at=row.delivered_at,
+    )
+
+
+def _copy(keys: Keys, row: Copy) -> member_contract.MemberMessage:
+    recipient = row.recipient
+    return member_contract.MemberMessage(
+        id=recipient.id,
+        message_id=recipient.source_id if recipient.kind == "broadcast" else None,
+        kind=recipient.kind,
+        phone=keys.decrypt(recipient.phone_ciphertext, recipient.church_id, "phone"),
+        content=row.text,
+        media_urls=list(row.media_urls),
+        status=recipient.status,
+        segments=recipient.segments,
+        error_code=recipient.error_code,
+        error_message=recipient.error_message,
+        created_at=id_time(recipient.id),
+        sent_at=recipient.sent_at,
+        delivered_at=recipient.delivered_at,
+        test=recipient.test,
     )
 
 

@@ -1,10 +1,20 @@
 """The settings of delivery and of its workers."""
 
+from email.utils import parseaddr
+from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 
-from koinonia.settings import Count, Positive, ServiceSettings
+from koinonia.secret import Secret
+from koinonia.settings import Count, Positive, ServiceSettings, SettingsError
+from koinonia_delivery.domain import letters
+from koinonia_delivery.domain.outcomes import REFUSALS
+from koinonia_delivery.mail.contract import Mailer
+from koinonia_delivery.mail.folder import FolderMailer
+from koinonia_delivery.mail.sendgrid import SendGridMailer
+from koinonia_delivery.mail.smtp import SmtpMailer, SmtpServer
 
 
 class DeliverySettings(ServiceSettings, frozen=True, kw_only=True):
@@ -12,18 +22,70 @@ class DeliverySettings(ServiceSettings, frozen=True, kw_only=True):
 
     public_url: str  # what the carrier sees; base of webhook URLs
     telnyx_api_url: str = "https://api.telnyx.com"  # ends before /v2
-    telnyx_api_key: str
+    telnyx_api_key: Secret
     telnyx_idempotency: bool = True  # the carrier honours Idempotency-Key
 
     unknown_outcome_wait: Annotated[float, msgspec.Meta(ge=0)] = 30.0  # seconds before an unknown one is tried again
     lease_seconds: Positive = 30.0  # how long a worker holds a recipient
     receipt_deadline: Positive = 259_200.0  # seconds from sent without a last receipt to unconfirmed
-    delivery_concurrency: Count = 50  # calls to the carrier at once, per worker
+    refusal_limit: Count = REFUSALS  # so often the carrier may refuse a text for now before it expires
+    delivery_concurrency: Count = 200  # calls to the carrier at once, per worker, at most: it finds how many are good
 
     # Segments per second of a number that is ordered from now on.
     long_code_rate: Positive = 40.0
     toll_free_rate: Positive = 20.0
     short_code_rate: Positive = 1000.0
+
+    # E-mails go to the one of these that is set, else into files.
+    smtp_url: Secret | None = None  # smtp://name:password@host (STARTTLS) or smtps://…; ?cafile=, ?tls=off
+    sendgrid_api_key: Secret | None = None
+    sendgrid_api_url: str = "https://api.sendgrid.com"  # ends before /v3
+    mail_dir: str = ".run/mail"
+    mail_from: str = ""  # Koinonia <no-reply@example.org>; empty: no-reply at the public URL's host
+
+    def __post_init__(self) -> None:
+        """Refuse at the start what would be found wrong later.
+
+        Raises:
+            SettingsError: an address cannot be read, two ways of e-mails are named, or one is not safe in production.
+        """
+        if self.smtp_url is not None:
+            if self.sendgrid_api_key is not None:
+                raise SettingsError("KOINONIA_SMTP_URL and KOINONIA_SENDGRID_API_KEY exclude each other")
+            try:
+                self.smtp_url.check_by(self._check_smtp)
+            except ValueError as error:
+                raise SettingsError(f"KOINONIA_SMTP_URL: {error}") from None
+        if self.environment == "production" and not self.sendgrid_api_url.startswith("https://"):
+            raise SettingsError("KOINONIA_SENDGRID_API_URL: in production the server must be reached by TLS (https://)")
+        try:
+            _ = self.mail_sender
+        except letters.AddressInvalid:
+            raise SettingsError("KOINONIA_MAIL_FROM: expected an address such as no-reply@example.org") from None
+
+    def _check_smtp(self, url: str) -> None:
+        if SmtpServer.parse(url).tls == "off" and self.environment == "production":
+            raise ValueError("in production the server must be reached by TLS")
+
+    def mailer(self) -> Mailer:
+        """The way of e-mails."""
+        if self.smtp_url is not None:
+            return SmtpMailer(self.smtp_url)
+        if self.sendgrid_api_key is not None:
+            return SendGridMailer(self.sendgrid_api_url, self.sendgrid_api_key)
+        return FolderMailer(Path(self.mail_dir))
+
+    @property
+    def mail_sender(self) -> tuple[str, str]:
+        """The name and the address that e-mails come from.
+
+        Raises:
+            AddressInvalid: the setting is no address.
+        """
+        name, found = parseaddr(self.mail_from)
+        if self.mail_from:
+            return letters.clean(name) or "Koinonia", letters.address(found)
+        return "Koinonia", f"no-reply@{_domain(self.public_url)}"
 
     @property
     def status_webhook_url(self) -> str:
@@ -34,3 +96,13 @@ class DeliverySettings(ServiceSettings, frozen=True, kw_only=True):
     def inbound_webhook_url(self) -> str:
         """Where the texts of a profile's numbers go."""
         return f"{self.public_url.rstrip('/')}/api/webhooks/telnyx/mms"
+
+
+def _domain(url: str) -> str:
+    """The URL's host where it can stand in an address; else a name that is nobody's (RFC 2606)."""
+    host = urlsplit(url).hostname or ""
+    try:
+        letters.address(f"no-reply@{host}")
+    except letters.AddressInvalid:
+        return "koinonia.invalid"
+    return host

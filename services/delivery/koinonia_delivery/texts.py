@@ -23,7 +23,7 @@ TRANSACTIONAL_PRIORITY = 0
 
 
 async def reply(tx: Transaction, received: Envelope[ReplyRequested]) -> None:
-    """Send an admin's reply. To a person who has opted out it is not sent, and says so.
+    """Send an admin's reply, or simulate a test's. To a person who has opted out it is not sent, and says so.
 
     Raises:
         FactMissing: the church has no number yet.
@@ -41,6 +41,7 @@ async def reply(tx: Transaction, received: Envelope[ReplyRequested]) -> None:
         member_ids=[wanted.member_id] if wanted.member_id is not None else [],
         phone=(wanted.phone_index, wanted.phone_ciphertext),
         passes_suppression=False,
+        test=wanted.test,
     )
 
 
@@ -89,6 +90,7 @@ async def _store(
     member_ids: Sequence[UUID],
     phone: tuple[bytes, bytes],
     passes_suppression: bool,
+    test: bool = False,
 ) -> None:
     sender = await broadcasts.choose_number(tx, number_id)
     if sender is None:
@@ -104,6 +106,7 @@ async def _store(
         passes_suppression=passes_suppression,
         traceparent=telemetry.current_traceparent(),
         correlation_id=telemetry.correlation_id(),
+        test=test,
     )
     row = NewRecipient(
         # The event's own: the same event again is the same row, in whichever partition it lies.

@@ -8,10 +8,15 @@ import msgspec
 from koinonia.carrier.contract import Accepted, CarrierError, OutcomeUnknown, Refused, Rejected
 from koinonia.resilience.backoff import Backoff, RetryAfter
 
-Result = Literal["accepted", "rejected", "refused", "unknown", "returned"]
-"""``refused``: certainly not done, tried again later. ``returned``: the call was not begun."""
+Result = Literal["accepted", "rejected", "refused", "held", "unknown", "returned"]
+"""``refused``: certainly not done, tried again later, up to a limit. ``held``: likewise, as all that comes from its
+number, its church or the platform, and without a limit, since a person must act. ``returned``: the call was not begun.
+"""
 
 REFUSED = Backoff(base_seconds=1.0, max_seconds=300.0)
+REFUSALS = 50
+"""So often a text is refused for now by the carrier before it expires: three to four hours at the longest waits."""
+SPENT_SENTENCE = "The carrier did not take it in time, however often it was tried."
 HELD_SECONDS = 60.0
 """How long a number or a church rests when the carrier will not take anything from it until a person acts."""
 
@@ -54,9 +59,9 @@ def accepted(attempt: Attempt, answer: Accepted) -> Outcome:
     return _outcome(attempt, "accepted", carrier_id=answer.carrier_id)
 
 
-def returned(attempt: Attempt, wait_seconds: float = 0.0) -> Outcome:
-    """The call was not begun: its place goes to another."""
-    return _outcome(attempt, "returned", wait_seconds=wait_seconds)
+def returned(attempt: Attempt) -> Outcome:
+    """The call was not begun: it goes back to where it stood in its person's order."""
+    return _outcome(attempt, "returned")
 
 
 def failed(attempt: Attempt, error: CarrierError, unknown_wait_seconds: float, backoff: Backoff = REFUSED) -> Outcome:
@@ -96,7 +101,7 @@ def _refused(attempt: Attempt, error: Refused, backoff: Backoff) -> Outcome:
         pause = retry_after.seconds if retry_after else 0.0
     return _outcome(
         attempt,
-        "refused",
+        "held" if held else "refused",
         error_code=error.carrier_code,
         error_message=error.message,
         wait_seconds=backoff.delay_seconds(max(attempt.attempt, 1), retry_after),

@@ -55,6 +55,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None = None
     error_message: str | None = None
     traceparent: str | None = None  # of the text, as its receipt brought it back
+    source: Literal["receipt", "look_up", "record"] = "receipt"  # how we know: told, asked by its id, found on record
 
     @property
     def rank(self) -> int:
@@ -101,6 +102,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     rows: int = 1
     segments: int = 0  # of one row
     newly_accepted: bool = False
+    failure_code: str | None = None  # the carrier's, of rows that it has just refused or not delivered
+    test: bool = False  # all rows of a source are tests, or none
 
 
 def summarise(changes: Iterable[Change]) -> list[tuple[UUID, RecipientsUpdated]]:
@@ -122,6 +125,8 @@ def summarise(changes: Iterable[Change]) -> list[tuple[UUID, RecipientsUpdated]]
                 changes=differences,
                 accepted_recipients=sum(change.rows for change in accepted),
                 accepted_segments=sum(change.rows * change.segments for change in accepted),
+                errors=_errors(group),
+                test=any(change.test for change in group),
             )
             events.append((church_id, event))
     return events
@@ -136,6 +141,14 @@ def _differences(changes: Iterable[Change]) -> dict[RecipientStatus, int]:
             was = counted(change.was)
             counts[was] = counts.get(was, 0) - change.rows
     return {status: count for status, count in counts.items() if count}
+
+
+def _errors(changes: Iterable[Change]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for change in changes:
+        if change.failure_code is not None and change.was != change.became:
+            counts[change.failure_code] = counts.get(change.failure_code, 0) + change.rows
+    return counts
 
 
 def counted(status: RecipientStatus) -> RecipientStatus:

@@ -1,19 +1,22 @@
 """Claiming: the statements of one transaction; ``koinonia_delivery.claims`` has the reasons for their order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from koinonia.db import Transaction, statement
-from koinonia_delivery.domain.choosing import Candidate, Clock
+from koinonia_delivery.domain.choosing import HORIZON_SECONDS, Candidate, Choice, Clock
 from koinonia_delivery.domain.states import Change
 
 FRESH_SECONDS = 15.0
 """How old our knowledge of opt-outs may be."""
 REPEAT_HOURS = 23.0
 """How long after its first attempt a text is sent again under its key, which the carrier keeps for 24 hours."""
+
+OBSTACLES_ROOM = 10
+"""How many more a claim looks at than a number can send: something may stand in the way of some."""
 
 _IS_FRESH = statement(
     "freshness.check",
@@ -31,103 +34,84 @@ async def is_fresh(tx: Transaction) -> bool:
     return bool(await tx.fetch_value(_IS_FRESH, FRESH_SECONDS))
 
 
-# The distinct numbers with waiting work are found by jumping through the index from one to the next. Of those that are
-# free, the ones that were served longest ago come first; they are locked in the order of their ids.
-_LOCK_CLOCKS = statement(
-    "claims.lock_clocks",
+# Urgent lanes, and those that wait longest. What another claim has locked, or who is waking a lane, is passed over. The
+# churches' advisory locks are taken in their order, by the outer query.
+_LOCK_LANES = statement(
+    "claims.lock_lanes",
     """
-    WITH RECURSIVE moment AS MATERIALIZED (
-        SELECT clock_timestamp() AS now
+    WITH fresh AS MATERIALIZED (
+        SELECT
+        FROM freshness
+        WHERE marker_sent_at > clock_timestamp() - make_interval(secs => $2)
+            AND (backlog_oldest_at IS NULL OR backlog_oldest_at > clock_timestamp() - make_interval(secs => $2))
     ),
-    waiting (number_id) AS (
-        (SELECT work.number_id FROM work WHERE work.state = 'ready' ORDER BY work.number_id LIMIT 1)
-        UNION ALL
-        SELECT (
-            SELECT work.number_id
-            FROM work
-            WHERE work.state = 'ready' AND work.number_id > waiting.number_id
-            ORDER BY work.number_id
-            LIMIT 1
-        )
-        FROM waiting
-        WHERE waiting.number_id IS NOT NULL
-    ),
-    due AS (
-        SELECT waiting.number_id
-        FROM waiting, moment
-        WHERE EXISTS (
-            SELECT
-            FROM work
-            WHERE work.number_id = waiting.number_id
-                AND work.state = 'ready'
-                AND work.priority IN (0, 1)
-                AND work.due_at <= moment.now
-        )
-        UNION
-        SELECT work.number_id
-        FROM work, moment
-        WHERE work.state = 'unknown' AND work.resend AND work.due_at <= moment.now
-    ),
-    free AS (
-        SELECT numbers.id
-        FROM due
-        JOIN numbers ON numbers.id = due.number_id
-        CROSS JOIN moment
-        WHERE numbers.status = 'active' AND numbers.next_free_at <= moment.now + make_interval(secs => $2)
-        ORDER BY numbers.next_free_at
+    urgent AS MATERIALIZED (
+        SELECT lanes.church_id, lanes.wake_at
+        FROM lanes
+        WHERE lanes.urgent_at <= statement_timestamp() AND EXISTS (SELECT FROM fresh)
+        ORDER BY lanes.urgent_at
         LIMIT $1
+        FOR UPDATE SKIP LOCKED
+    ),
+    awake AS MATERIALIZED (
+        SELECT lanes.church_id, lanes.wake_at
+        FROM lanes
+        WHERE lanes.wake_at <= statement_timestamp() AND EXISTS (SELECT FROM fresh)
+        ORDER BY lanes.wake_at
+        LIMIT $1
+        FOR UPDATE SKIP LOCKED
     )
     SELECT
-        numbers.id, numbers.church_id, numbers.next_free_at, numbers.segments_per_second, numbers.phone,
-        numbers.messaging_profile_id
-    FROM numbers
-    WHERE numbers.id = ANY (ARRAY(SELECT free.id FROM free))
-        AND numbers.status = 'active'
+        lane.church_id, lane.wake_at,
+        pg_advisory_xact_lock_shared(hashtextextended('delivery.church.' || lane.church_id, 0))
+    FROM (
+        SELECT * FROM urgent
+        UNION
+        SELECT * FROM awake
+        ORDER BY church_id
+    ) AS lane
+    """,
+)
+
+
+async def lock_lanes(tx: Transaction, limit: int) -> list[UUID]:
+    """Lock the lanes of churches that have something to send, the longest waiting first; none while our knowledge is
+    stale. Up to ``limit`` of those with urgent texts, and as many of all.
+
+    Holds of these churches are kept waiting until this transaction ends, and those that are being stored are waited
+    for: the next statement takes its snapshot after that, so that it sees every hold that was stored.
+    """
+    rows = await tx.fetch(_LOCK_LANES, limit, FRESH_SECONDS)
+    return [row["church_id"] for row in sorted(rows, key=lambda row: (row["wake_at"], row["church_id"]))]
+
+
+_NEXT_WAKE = statement(
+    "claims.next_wake",
+    """
+    SELECT extract(epoch FROM lanes.wake_at - clock_timestamp())::float8
+    FROM lanes
+    WHERE lanes.wake_at IS NOT NULL
         AND EXISTS (
             SELECT
             FROM freshness
-            WHERE marker_sent_at > clock_timestamp() - make_interval(secs => $3)
-                AND (backlog_oldest_at IS NULL OR backlog_oldest_at > clock_timestamp() - make_interval(secs => $3))
+            WHERE marker_sent_at > clock_timestamp() - make_interval(secs => $1)
+                AND (backlog_oldest_at IS NULL OR backlog_oldest_at > clock_timestamp() - make_interval(secs => $1))
         )
-    ORDER BY numbers.id
-    FOR UPDATE OF numbers SKIP LOCKED
+    ORDER BY lanes.wake_at
+    LIMIT 1
     """,
 )
 
 
-async def lock_clocks(tx: Transaction, limit: int, horizon_seconds: float) -> dict[UUID, Clock]:
-    """Lock the clocks of numbers that have something to send and may; none while our knowledge is stale."""
-    rows = await tx.fetch(_LOCK_CLOCKS, limit, horizon_seconds, FRESH_SECONDS)
-    return {
-        row["id"]: Clock(
-            number_id=row["id"],
-            church_id=row["church_id"],
-            next_free_at=row["next_free_at"],
-            segments_per_second=row["segments_per_second"],
-            sender=row["phone"],
-            messaging_profile_id=row["messaging_profile_id"],
-        )
-        for row in rows
-    }
+async def next_wake_seconds(tx: Transaction) -> float | None:
+    """When the next lane wakes; below 0: one is awake, and locked by another. None: nothing waits, or may go."""
+    found: float | None = await tx.fetch_value(_NEXT_WAKE, FRESH_SECONDS)
+    return found
 
 
-_SHARE_CHURCHES = statement(
-    "claims.share_churches",
-    """
-    SELECT pg_advisory_xact_lock_shared(hashtextextended('delivery.church.' || church.id, 0))
-    FROM unnest($1::text[]) AS church (id)
-    """,
-)
-
-
-async def share_churches(tx: Transaction, church_ids: Sequence[UUID]) -> None:
-    """Keep holds of these churches waiting until this transaction ends, and wait for those that are being stored.
-
-    A statement of its own: the next one takes its snapshot after the locks, so that it sees every hold that was stored.
-    """
-    await tx.execute(_SHARE_CHURCHES, sorted(str(church_id) for church_id in church_ids))
-
-
+# Per number and priority, texts in the order of their acceptance, no more than the number can send within the horizon.
+# "following" is when the next one after them is due: the n-th, if n were locked. Where others have some of them locked,
+# or where the room is used up, it lies in the past, so that the lane does not go to sleep over them.
 # A phone is withdrawn when members are known to have it and none of them consents; only broadcasts need consent.
 _PICK = statement(
     "claims.pick",
@@ -136,51 +120,71 @@ _PICK = statement(
         SELECT clock_timestamp() AS now
     ),
     clock AS MATERIALIZED (
-        SELECT clock.number_id FROM unnest($1::uuid[]) AS clock (number_id)
+        SELECT
+            numbers.id, numbers.church_id, numbers.next_free_at, numbers.segments_per_second, numbers.phone,
+            numbers.messaging_profile_id, class.priority,
+            CASE
+                WHEN numbers.next_free_at > moment.now + make_interval(secs => $3) THEN 0
+                ELSE least($2, ceil($3 * numbers.segments_per_second) + $4)::bigint
+            END AS room
+        FROM numbers
+        CROSS JOIN (VALUES (0::smallint), (1::smallint)) AS class (priority)
+        CROSS JOIN moment
+        WHERE numbers.church_id = ANY ($1::uuid[]) AND numbers.status = 'active'
     ),
-    waiting AS MATERIALIZED (
+    task AS MATERIALIZED (
         SELECT task.*
         FROM clock
         CROSS JOIN LATERAL (
             SELECT work.*
             FROM work
-            WHERE work.number_id = clock.number_id
-                AND work.state = 'ready'
-                AND work.priority IN (0, 1)
+            WHERE work.number_id = clock.id
+                AND work.priority = clock.priority
+                AND (work.state = 'ready' OR (work.state = 'unknown' AND work.resend))
+                AND (
+                    work.state = 'ready'
+                    OR ($6 AND work.group_started_at > (SELECT moment.now FROM moment) - make_interval(hours => $5))
+                )
                 AND work.due_at <= (SELECT moment.now FROM moment)
-            ORDER BY work.priority, work.due_at, work.recipient_id
-            LIMIT $2
+            ORDER BY work.due_at, work.recipient_id
+            LIMIT clock.room
             FOR UPDATE SKIP LOCKED
         ) AS task
+        WHERE clock.room > 0
     ),
-    repeated AS MATERIALIZED (
-        SELECT work.*
-        FROM work
-        WHERE work.state = 'unknown'
-            AND work.resend
-            AND $4
-            AND work.number_id = ANY ($1::uuid[])
-            AND work.due_at <= (SELECT moment.now FROM moment)
-            AND work.group_started_at > (SELECT moment.now FROM moment) - make_interval(hours => $3)
-        ORDER BY work.due_at
-        LIMIT $2
-        FOR UPDATE SKIP LOCKED
+    taken AS MATERIALIZED (
+        SELECT task.number_id, task.priority, count(*) AS rows FROM task GROUP BY task.number_id, task.priority
     ),
-    task AS (
-        SELECT * FROM waiting
-        UNION ALL
-        SELECT * FROM repeated
+    following AS MATERIALIZED (
+        SELECT
+            clock.id, clock.priority,
+            (
+                SELECT work.due_at
+                FROM work
+                WHERE work.number_id = clock.id
+                    AND work.priority = clock.priority
+                    AND (work.state = 'ready' OR (work.state = 'unknown' AND work.resend))
+                    AND (
+                        work.state = 'ready'
+                        OR work.group_started_at > (SELECT moment.now FROM moment) - make_interval(hours => $5)
+                    )
+                ORDER BY work.due_at, work.recipient_id
+                OFFSET CASE WHEN taken.rows < clock.room THEN taken.rows ELSE 0 END
+                LIMIT 1
+            ) AS due_at
+        FROM clock
+        LEFT JOIN taken ON taken.number_id = clock.id AND taken.priority = clock.priority
     )
     SELECT
-        moment.now, task.recipient_id, task.church_id, task.number_id, task.phone_index, task.priority, task.due_at,
-        task.segments, task.traceparent, task.state = 'unknown' AS is_repeat,
+        moment.now, clock.id AS number_id, clock.church_id, clock.next_free_at, clock.segments_per_second, clock.phone,
+        clock.messaging_profile_id, clock.priority, following.due_at AS following_at,
+        task.recipient_id, task.phone_index, task.due_at, task.segments, task.traceparent,
+        task.state = 'unknown' AS is_repeat,
         CASE
-            WHEN EXISTS (
-                SELECT
-                FROM broadcasts
-                WHERE broadcasts.message_id = task.source_id AND broadcasts.cancelled_at IS NOT NULL
-            ) THEN 'cancelled'
+            WHEN broadcasts.cancelled_at IS NOT NULL THEN 'cancelled'
             WHEN task.do_not_send_after < moment.now THEN 'expired'
+            -- One that a person sends again by itself, before broadcasts, goes all the same.
+            WHEN task.priority = 1 AND broadcasts.paused_at IS NOT NULL THEN 'paused'
             WHEN task.passes_suppression THEN NULL
             WHEN EXISTS (
                 SELECT
@@ -189,7 +193,7 @@ _PICK = statement(
                     AND suppressions.phone_index = task.phone_index
                     AND suppressions.suppressed
             ) THEN 'suppressed'
-            WHEN EXISTS (SELECT FROM broadcasts WHERE broadcasts.message_id = task.source_id)
+            WHEN broadcasts.message_id IS NOT NULL
                 AND (
                     SELECT NOT bool_or(consents.consents)
                     FROM consents
@@ -202,28 +206,55 @@ _PICK = statement(
                     AND holds.phone_index = task.phone_index
                     AND holds.settled_at IS NULL
             ) THEN 'held'
-            WHEN EXISTS (
-                SELECT
+            ELSE (
+                SELECT CASE WHEN bool_or(earlier.state = 'sending') THEN 'busy' ELSE 'held' END
                 FROM work AS earlier
                 WHERE earlier.church_id = task.church_id
                     AND earlier.phone_index = task.phone_index
-                    AND earlier.state = 'sending'
-            ) THEN 'busy'
+                    AND (earlier.state = 'sending' OR earlier.is_held)
+                    AND (earlier.state = 'sending' OR NOT task.is_held)
+                HAVING count(*) > 0
+            )
         END AS obstacle
-    FROM task
-    CROSS JOIN moment
+    FROM moment
+    LEFT JOIN clock ON true
+    LEFT JOIN following ON following.id = clock.id AND following.priority = clock.priority
+    LEFT JOIN task ON task.number_id = clock.id AND task.priority = clock.priority
+    LEFT JOIN broadcasts ON broadcasts.message_id = task.source_id
     """,
 )
 
 
-async def pick(
-    tx: Transaction, number_ids: Sequence[UUID], per_number: int, *, resend: bool
-) -> tuple[datetime | None, list[Candidate]]:
-    """The candidates of these numbers, locked, with what stands in their way; and the time, read after the locks.
+class Picked(msgspec.Struct, frozen=True, kw_only=True):
+    """What the locked lanes hold, at a time by the database's clock, read after the locks."""
 
-    ``resend``: unknown ones too, since the carrier honours keys.
+    now: datetime
+    clocks: dict[UUID, Clock]
+    candidates: list[Candidate]
+
+
+async def pick(tx: Transaction, church_ids: Sequence[UUID], per_number: int, *, resend: bool) -> Picked:
+    """The clocks of these churches and what they may send next, locked, with what stands in its way.
+
+    ``per_number``: how many of a number at most, of each priority; ``resend``: unknown ones too, since the carrier
+    honours keys.
     """
-    rows = await tx.fetch(_PICK, list(number_ids), per_number, int(REPEAT_HOURS), resend)
+    rows = await tx.fetch(
+        _PICK, list(church_ids), per_number, HORIZON_SECONDS, OBSTACLES_ROOM, int(REPEAT_HOURS), resend
+    )
+    following = {(row["number_id"], row["priority"]): row["following_at"] for row in rows}
+    clocks = {
+        row["number_id"]: Clock(
+            number_id=row["number_id"],
+            church_id=row["church_id"],
+            next_free_at=row["next_free_at"],
+            segments_per_second=row["segments_per_second"],
+            sender=row["phone"],
+            messaging_profile_id=row["messaging_profile_id"],
+            following_at=(following[row["number_id"], 0], following[row["number_id"], 1]),
+        )
+        for row in {row["number_id"]: row for row in rows if row["number_id"] is not None}.values()
+    }
     candidates = [
         Candidate(
             recipient_id=row["recipient_id"],
@@ -238,8 +269,9 @@ async def pick(
             obstacle=row["obstacle"],
         )
         for row in rows
+        if row["recipient_id"] is not None
     ]
-    return (rows[0]["now"] if rows else None), candidates
+    return Picked(now=rows[0]["now"], clocks=clocks, candidates=candidates)
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,8 +302,10 @@ _TAKE = statement(
     ),
     leased AS (
         UPDATE work
-        SET state = 'sending', attempt = work.attempt + 1, leased_until = $5::timestamptz + make_interval(secs => $6),
+        SET state = 'sending', attempt = work.attempt + 1, is_held = false,
+            leased_until = $5::timestamptz + make_interval(secs => $6),
             group_started_at = coalesce(work.group_started_at, $5),
+            claimed_at = $5,
             sender = coalesce(work.sender, taken.sender),
             messaging_profile_id = coalesce(work.messaging_profile_id, taken.profile),
             webhook_url = coalesce(work.webhook_url, taken.webhook_url)
@@ -281,9 +315,17 @@ _TAKE = statement(
     ),
     clock AS (
         UPDATE numbers
-        SET next_free_at = clock.next_free_at
+        SET next_free_at = greatest(numbers.next_free_at, clock.next_free_at),  -- it may have been paused meanwhile
+            segments_taken = numbers.segments_taken
+                + (SELECT coalesce(sum(leased.segments), 0) FROM leased WHERE leased.number_id = numbers.id)
         FROM unnest($7::uuid[], $8::timestamptz[]) AS clock (number_id, next_free_at)
         WHERE numbers.id = clock.number_id
+    ),
+    lane AS (
+        UPDATE lanes
+        SET wake_at = lane.wake_at, urgent_at = lane.urgent_at
+        FROM unnest($9::uuid[], $10::timestamptz[], $11::timestamptz[]) AS lane (church_id, wake_at, urgent_at)
+        WHERE lanes.church_id = lane.church_id
     ),
     begun AS (
         UPDATE recipients
@@ -293,7 +335,6 @@ _TAKE = statement(
             accepted_at = NULL, sent_at = NULL, carrier_id = NULL
         FROM leased
         WHERE recipients.id = leased.recipient_id
-            AND recipients.id BETWEEN $9 AND $10  -- one partition
             AND recipients.status IN ('queued', 'unknown')
         RETURNING
             recipients.id, recipients.church_id, recipients.source_id, leased.number_id, leased.attempt,
@@ -309,15 +350,14 @@ _TAKE = statement(
 async def take(
     tx: Transaction,
     chosen: Sequence[tuple[Candidate, Clock, str]],
-    next_free_at: Mapping[UUID, datetime],
+    choice: Choice,
     now: datetime,
     lease_seconds: float,
 ) -> list[Claimed]:
-    """Make the chosen ones ``sending``, fix their bodies, and advance the clocks. Each comes with its webhook URL.
+    """Make the chosen ones ``sending``, fix their bodies, advance the clocks, and let the lanes sleep until they wake.
 
-    One that is unknown stays so while it is sent again.
+    Each of the chosen comes with its webhook URL. One that is unknown stays so while it is sent again.
     """
-    ids = sorted(candidate.recipient_id for candidate, _, _ in chosen)
     rows = await tx.fetch(
         _TAKE,
         [candidate.recipient_id for candidate, _, _ in chosen],
@@ -326,10 +366,11 @@ async def take(
         [webhook_url for _, _, webhook_url in chosen],
         now,
         lease_seconds,
-        list(next_free_at),
-        list(next_free_at.values()),
-        ids[0],
-        ids[-1],
+        list(choice.next_free_at),
+        list(choice.next_free_at.values()),
+        list(choice.lanes),
+        [waking.wake_at for waking in choice.lanes.values()],
+        [waking.urgent_at for waking in choice.lanes.values()],
     )
     return [
         Claimed(
@@ -362,7 +403,11 @@ _PUT_ASIDE = statement(
     closed AS (
         UPDATE recipients
         SET status = closing.status, settled_at = clock_timestamp(),
-            error_code = CASE WHEN closing.status = 'cancelled' THEN recipients.error_code ELSE closing.status END,
+            error_code = CASE
+                WHEN closing.status = 'cancelled' THEN recipients.error_code
+                WHEN closing.status = 'expired' THEN coalesce(recipients.error_code, closing.status)
+                ELSE closing.status
+            END,
             error_message = coalesce(closing.sentence, recipients.error_message)
         FROM closing
         WHERE recipients.id = closing.id AND recipients.status = 'queued'
@@ -374,13 +419,26 @@ _PUT_ASIDE = statement(
     ),
     postponed AS (
         UPDATE work
-        SET due_at = clock_timestamp() + make_interval(secs => $5)
+        SET due_at = clock_timestamp() + make_interval(secs => $5), is_held = work.state = 'ready'
         WHERE work.recipient_id = ANY ($4::uuid[])
     ),
     doubtful AS (
         UPDATE work
         SET resend = false
         WHERE work.recipient_id = ANY ($6::uuid[])
+        RETURNING work.recipient_id, work.church_id, work.attempt, work.due_at
+    ),
+    aside AS (
+        UPDATE work
+        SET state = 'paused'
+        WHERE work.recipient_id = ANY ($7::uuid[])
+    ),
+    told AS (
+        INSERT INTO trail (id, at, what, church_id, was, became, attempt, until)
+        SELECT
+            doubtful.recipient_id, clock_timestamp(), 'left', doubtful.church_id, 'unknown', 'unknown',
+            doubtful.attempt, doubtful.due_at
+        FROM doubtful
     )
     SELECT church_id, source_id, kind, was, became, count(*) AS rows
     FROM closed
@@ -395,8 +453,12 @@ async def put_aside(
     postponed: Sequence[UUID],
     postpone_seconds: float,
     doubtful: Sequence[UUID],
+    *,
+    paused: Sequence[UUID],
 ) -> list[Change]:
-    """Close what shall never go (id, status, sentence), postpone what is held, leave to look-ups what is doubtful."""
+    """Close what shall never go (id, status, sentence), postpone what is held, leave to look-ups what is doubtful, and
+    take out of the lanes what is paused.
+    """
     rows = await tx.fetch(
         _PUT_ASIDE,
         [recipient_id for recipient_id, _, _ in closed],
@@ -405,6 +467,7 @@ async def put_aside(
         list(postponed),
         postpone_seconds,
         list(doubtful),
+        list(paused),
     )
     return [
         Change(

@@ -8,11 +8,23 @@ from koinonia.events.messaging import MemberState
 _UPSERT = statement(
     "consents.upsert",
     """
+    WITH change AS MATERIALIZED (
+        SELECT change.*
+        FROM unnest($2::uuid[], $3::integer[], $4::bytea[], $5::boolean[])
+            AS change (member_id, version, phone_index, consents)
+    ),
+    phones AS (
+        INSERT INTO member_phones (member_id, phone_index, church_id)
+        SELECT DISTINCT change.member_id, change.phone_index, $1::uuid
+        FROM change
+        WHERE change.phone_index IS NOT NULL
+        ORDER BY change.member_id, change.phone_index
+        ON CONFLICT (member_id, phone_index) DO NOTHING
+    )
     INSERT INTO consents (member_id, church_id, version, phone_index, consents)
     SELECT DISTINCT ON (change.member_id)
         change.member_id, $1, change.version, change.phone_index, change.consents
-    FROM unnest($2::uuid[], $3::integer[], $4::bytea[], $5::boolean[])
-        AS change (member_id, version, phone_index, consents)
+    FROM change
     ORDER BY change.member_id, change.version DESC
     ON CONFLICT (member_id) DO UPDATE
     SET version = excluded.version, phone_index = excluded.phone_index, consents = excluded.consents
@@ -22,7 +34,10 @@ _UPSERT = statement(
 
 
 async def upsert(tx: Transaction, members: Sequence[MemberState]) -> None:
-    """Take over members; a newer version wins, whatever the order. A deleted one consents to nothing."""
+    """Take over members; a newer version wins, whatever the order. A deleted one consents to nothing.
+
+    Of an older version too the phone is kept: copies may have gone there.
+    """
     await tx.execute(
         _UPSERT,
         tx.tenant,

@@ -17,7 +17,7 @@ _REAP = statement(
     "work.reap",
     """
     WITH task AS MATERIALIZED (
-        SELECT work.recipient_id
+        SELECT work.recipient_id, work.church_id, work.attempt, work.claimed_at
         FROM work
         WHERE work.state = 'sending' AND work.leased_until < clock_timestamp()
         ORDER BY work.recipient_id
@@ -27,8 +27,9 @@ _REAP = statement(
     changed AS (
         UPDATE recipients
         SET status = 'unknown', error_message = $2
-        WHERE recipients.id = ANY (ARRAY(SELECT task.recipient_id FROM task)) AND recipients.status = 'sending'
-        RETURNING recipients.church_id, recipients.source_id, recipients.kind
+        FROM task  -- row by row, each in its own partition
+        WHERE recipients.id = task.recipient_id AND recipients.status = 'sending'
+        RETURNING recipients.id, recipients.church_id, recipients.source_id, recipients.kind
     ),
     waiting AS (
         UPDATE work
@@ -36,6 +37,19 @@ _REAP = statement(
             resend = work.resend AND $4
         FROM task
         WHERE work.recipient_id = task.recipient_id
+        RETURNING work.recipient_id, work.due_at
+    ),
+    told AS (
+        INSERT INTO trail (
+            id, at, what, church_id, was, became, attempt, began_at, until, error_message
+        )
+        SELECT
+            task.recipient_id, clock_timestamp(), 'lost', task.church_id,
+            CASE WHEN changed.id IS NULL THEN 'unknown' ELSE 'sending' END, 'unknown', task.attempt, task.claimed_at,
+            waiting.due_at, $2
+        FROM task
+        JOIN waiting ON waiting.recipient_id = task.recipient_id
+        LEFT JOIN changed ON changed.id = task.recipient_id
     )
     SELECT
         church_id, source_id, kind, 'sending' AS was, 'unknown' AS became, 0 AS segments, false AS newly_accepted,
@@ -130,7 +144,7 @@ _GIVE_UP = statement(
     "recipients.give_up",
     """
     WITH task AS MATERIALIZED (
-        SELECT work.recipient_id
+        SELECT work.recipient_id, work.attempt
         FROM work
         JOIN unnest($1::uuid[], $2::text[], $3::int[]) AS doubt (id, state, attempt)
             ON doubt.id = work.recipient_id AND doubt.state = work.state AND doubt.attempt = work.attempt
@@ -139,9 +153,9 @@ _GIVE_UP = statement(
     ),
     before AS MATERIALIZED (
         SELECT recipients.id, recipients.status
-        FROM recipients
-        WHERE recipients.id = ANY (ARRAY(SELECT task.recipient_id FROM task))
-            AND recipients.status IN ('sent', 'unknown')
+        FROM task
+        JOIN recipients ON recipients.id = task.recipient_id
+        WHERE recipients.status IN ('sent', 'unknown')
         ORDER BY recipients.id
         FOR UPDATE OF recipients
     ),
@@ -150,10 +164,18 @@ _GIVE_UP = statement(
         SET status = 'unconfirmed', settled_at = clock_timestamp(), error_message = $4
         FROM before
         WHERE recipients.id = before.id
-        RETURNING recipients.church_id, recipients.source_id, recipients.kind, before.status AS was
+        RETURNING
+            recipients.id, recipients.church_id, recipients.source_id, recipients.kind, before.status AS was,
+            recipients.settled_at
     ),
     finished AS (
         DELETE FROM work USING task WHERE work.recipient_id = task.recipient_id
+    ),
+    told AS (
+        INSERT INTO trail (id, at, what, church_id, was, became, attempt)
+        SELECT changed.id, changed.settled_at, 'given_up', changed.church_id, changed.was, 'unconfirmed', task.attempt
+        FROM changed
+        JOIN task ON task.recipient_id = changed.id
     )
     SELECT
         church_id, source_id, kind, was, 'unconfirmed' AS became, 0 AS segments, false AS newly_accepted,
@@ -187,7 +209,7 @@ _SCAN = statement(
     page AS MATERIALIZED (
         SELECT
             recipients.id, recipients.church_id, recipients.source_id, recipients.number_id, recipients.phone_index,
-            recipients.segments, recipients.attempt, recipients.status, recipients.sent_at
+            recipients.segments, recipients.attempt, recipients.status, recipients.sent_at, recipients.test
         FROM recipients
         WHERE recipients.id > (SELECT position.scanned_to FROM position) AND recipients.id < $1
         ORDER BY recipients.id
@@ -201,7 +223,7 @@ _SCAN = statement(
             page.id, page.church_id, page.source_id, page.number_id, page.phone_index, 1, page.segments, 'overdue',
             page.sent_at + make_interval(secs => $3), page.attempt
         FROM page
-        WHERE page.status = 'sent'
+        WHERE page.status = 'sent' AND NOT page.test  -- of a test the carrier knows nothing
         ORDER BY page.id
         ON CONFLICT (recipient_id) DO NOTHING
     ),
@@ -216,6 +238,7 @@ _SCAN = statement(
         SELECT page.id
         FROM page
         WHERE page.status IN ('queued', 'sending', 'unknown')
+            AND NOT page.test
             AND page.id NOT IN (SELECT late.recipient_id FROM late)
         ORDER BY page.id
         LIMIT 1

@@ -15,8 +15,9 @@ _APPLY = statement(
     ),
     verdict AS MATERIALIZED (
         SELECT verdict.*
-        FROM unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::text[], $7::text[])
-            AS verdict (id, status, rank, occurred_at, carrier_id, error_code, error_message)
+        FROM unnest(
+            $1::uuid[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $9::text[]
+        ) AS verdict (id, status, rank, occurred_at, carrier_id, error_code, error_message, source)
     ),
     task AS MATERIALIZED (
         SELECT work.recipient_id
@@ -26,10 +27,14 @@ _APPLY = statement(
         FOR UPDATE OF work
     ),
     before AS MATERIALIZED (
-        SELECT recipients.id, recipients.status, recipients.accepted_at
+        SELECT
+            recipients.id, recipients.status, recipients.accepted_at, recipients.church_id, recipients.attempt,
+            CASE recipients.status
+                WHEN 'sent' THEN 1 WHEN 'unconfirmed' THEN 2 WHEN 'undelivered' THEN 3 WHEN 'delivered' THEN 4
+                ELSE 0
+            END AS rank
         FROM recipients
         WHERE recipients.id = ANY ($1::uuid[])
-            AND recipients.id BETWEEN $8 AND $9  -- one partition, or few
             AND (SELECT count(*) FROM task) >= 0
         ORDER BY recipients.id
         FOR UPDATE OF recipients
@@ -37,12 +42,10 @@ _APPLY = statement(
     judged AS MATERIALIZED (
         SELECT
             before.id, before.status AS was, before.accepted_at IS NULL AS newly_accepted, verdict.occurred_at,
-            verdict.carrier_id, verdict.error_code, verdict.error_message,
+            verdict.carrier_id, verdict.error_code, verdict.error_message, verdict.source, verdict.status AS said,
+            before.church_id, before.attempt, verdict.rank = before.rank AS is_repeated,
             CASE
-                WHEN verdict.rank <= CASE before.status
-                    WHEN 'sent' THEN 1 WHEN 'unconfirmed' THEN 2 WHEN 'undelivered' THEN 3 WHEN 'delivered' THEN 4
-                    ELSE 0
-                END THEN before.status
+                WHEN verdict.rank <= before.rank THEN before.status
                 -- What we have closed stays closed: the carrier has taken it all the same, and may say more.
                 WHEN verdict.status = 'sent' AND before.status IN ('failed', 'suppressed', 'cancelled', 'expired')
                     THEN 'unconfirmed'
@@ -66,11 +69,11 @@ _APPLY = statement(
         FROM judged
         CROSS JOIN moment
         WHERE recipients.id = judged.id
-            AND recipients.id BETWEEN $8 AND $9
             AND (judged.became <> judged.was OR judged.newly_accepted)
         RETURNING
             recipients.id, recipients.church_id, recipients.source_id, recipients.kind, judged.was, judged.became,
-            recipients.segments, judged.newly_accepted
+            recipients.segments, judged.newly_accepted,
+            CASE WHEN judged.became = 'undelivered' THEN judged.error_code END AS failure_code
     ),
     finished AS (
         DELETE FROM work
@@ -81,17 +84,36 @@ _APPLY = statement(
     ),
     late AS (
         UPDATE work
-        SET state = 'overdue', leased_until = NULL, due_at = moment.now + make_interval(secs => $10)
+        SET state = 'overdue', leased_until = NULL, due_at = moment.now + make_interval(secs => $8)
         FROM changed
         CROSS JOIN moment
         WHERE work.recipient_id = changed.id
             AND changed.was <> changed.became
             AND work.is_late
             AND changed.became = 'sent'
+    ),
+    -- What the row cannot tell: trouble, with the carrier's own time; and what settled one that was in doubt or closed.
+    told AS (
+        INSERT INTO trail (
+            id, at, what, church_id, was, became, said, attempt, error_code, error_message
+        )
+        SELECT
+            judged.id, judged.occurred_at, judged.source, judged.church_id, judged.was, judged.became, judged.said,
+            judged.attempt, judged.error_code, judged.error_message
+        FROM judged
+        WHERE NOT judged.is_repeated
+            AND (
+                judged.said IN ('undelivered', 'unconfirmed')
+                OR (
+                    judged.was <> judged.became
+                    AND (judged.was NOT IN ('sending', 'sent') OR judged.source <> 'receipt')
+                )
+            )
+        ON CONFLICT DO NOTHING  -- a repeated one that says something else than what holds
     )
     SELECT
         before.id, changed.id IS NOT NULL AS is_changed, changed.church_id, changed.source_id, changed.kind,
-        changed.was, changed.became, changed.segments, changed.newly_accepted
+        changed.was, changed.became, changed.segments, changed.newly_accepted, changed.failure_code
     FROM before
     LEFT JOIN changed ON changed.id = before.id
     """,
@@ -114,9 +136,8 @@ async def apply(
         [verdict.carrier_id for verdict in verdicts],
         [verdict.error_code for verdict in verdicts],
         [verdict.error_message for verdict in verdicts],
-        verdicts[0].recipient_id,
-        verdicts[-1].recipient_id,
         receipt_deadline_seconds,
+        [verdict.source for verdict in verdicts],
     )
     changes = [
         Change(
@@ -127,6 +148,7 @@ async def apply(
             became=row["became"],
             segments=row["segments"],
             newly_accepted=row["newly_accepted"],
+            failure_code=row["failure_code"],
         )
         for row in rows
         if row["is_changed"]
@@ -134,6 +156,32 @@ async def apply(
     traces = {verdict.recipient_id: verdict.traceparent for verdict in verdicts}
     traceparents = {row["source_id"]: traces[row["id"]] for row in rows if row["is_changed"]}
     return changes, {row["id"] for row in rows}, traceparents
+
+
+# Read from the catalogue: what is attached now is what a receipt can reach.
+_LIST_ARCHIVED = statement(
+    "receipts.list_archived",
+    """
+    WITH partition AS MATERIALIZED (
+        SELECT bounds[1]::uuid AS first, bounds[2]::uuid AS after
+        FROM pg_inherits
+        JOIN pg_class AS class ON class.oid = pg_inherits.inhrelid
+        CROSS JOIN LATERAL regexp_match(
+            pg_get_expr(class.relpartbound, class.oid), '\\(''(.*)''\\) TO \\(''(.*)''\\)'
+        ) AS bounds
+        WHERE pg_inherits.inhparent = 'recipients'::regclass AND NOT pg_inherits.inhdetachpending
+    )
+    SELECT recipient.id
+    FROM unnest($1::uuid[]) AS recipient (id)
+    WHERE NOT EXISTS (SELECT FROM partition WHERE recipient.id >= partition.first AND recipient.id < partition.after)
+        AND EXISTS (SELECT FROM partition WHERE recipient.id < partition.after)
+    """,
+)
+
+
+async def list_archived(tx: Transaction, recipient_ids: Sequence[UUID]) -> set[UUID]:
+    """Those whose month is in the table no more."""
+    return {row["id"] for row in await tx.fetch(_LIST_ARCHIVED, list(recipient_ids))}
 
 
 _PARK = statement(

@@ -42,9 +42,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     due_at: datetime
     passes_suppression: bool = False
     is_cancelled: bool = False
+    is_paused: bool = False
     do_not_send_after: datetime | None = None
     traceparent: str | None = None
     correlation_id: str | None = None  # of the request that began it all
+    test: bool = False  # the simulated carrier answers in place of the real one
 
 
 # The arrays of members are rectangular for Postgres only as texts: families differ in size.
@@ -76,14 +78,15 @@ _STORE = statement(
     stored AS (
         INSERT INTO recipients (
             id, church_id, source_id, kind, status, segments, encoding, number_id, member_ids, phone_index,
-            phone_ciphertext, text, media_urls, error_code, error_message, settled_at
+            phone_ciphertext, text, media_urls, error_code, error_message, settled_at, traceparent, test
         )
         SELECT
             incoming.id, $10, $11, $12, incoming.status, incoming.segments, incoming.encoding, $13,
             incoming.member_ids::uuid[], incoming.phone_index, incoming.phone_ciphertext, incoming.text, $14::text[],
             CASE WHEN incoming.status = 'suppressed' THEN coalesce(incoming.left_out, 'suppressed') END,
             CASE WHEN incoming.status = 'suppressed' THEN coalesce(incoming.left_out_sentence, $20) END,
-            CASE WHEN incoming.status <> 'queued' THEN clock_timestamp() END
+            CASE WHEN incoming.status <> 'queued' THEN clock_timestamp() END,
+            CASE WHEN $12 <> 'broadcast' THEN $21 END, $25
         FROM incoming
         ORDER BY incoming.id
         ON CONFLICT (id) DO NOTHING
@@ -94,9 +97,15 @@ _STORE = statement(
             recipient_id, church_id, source_id, number_id, phone_index, priority, segments, passes_suppression, state,
             due_at, do_not_send_after, traceparent, correlation_id
         )
-        SELECT stored.id, $10, $11, $13, stored.phone_index, $15, stored.segments, $17, 'ready', $16, $19, $21, $23
+        SELECT stored.id, $10, $11, $13, stored.phone_index, $15, stored.segments, $17, $24, $16, $19, $21, $23
         FROM stored
-        WHERE stored.status = 'queued'
+        WHERE stored.status = 'queued' AND NOT $25
+    ),
+    simulated AS (
+        INSERT INTO test_work (recipient_id, church_id, due_at, do_not_send_after, traceparent, correlation_id)
+        SELECT stored.id, $10, $16, $19, $21, $23
+        FROM stored
+        WHERE stored.status = 'queued' AND $25
     )
     SELECT
         stored.status,
@@ -141,6 +150,8 @@ async def store(
         source.traceparent,
         WORK_CHANNEL,
         source.correlation_id,
+        "paused" if source.is_paused else "ready",
+        source.test,
     )
     return [
         Change(
@@ -150,6 +161,7 @@ async def store(
             was=None,
             became=row["status"],
             rows=row["rows"],
+            test=source.test,
         )
         for row in rows
     ]
@@ -170,18 +182,61 @@ class Recipient(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str | None
     sent_at: datetime | None
     delivered_at: datetime | None
+    test: bool
 
+
+COLUMNS = """
+        recipients.id, recipients.church_id, recipients.source_id, recipients.kind, recipients.member_ids,
+        recipients.phone_ciphertext, recipients.status, recipients.segments, recipients.error_code,
+        recipients.error_message, recipients.sent_at, recipients.delivered_at, recipients.test
+"""
+LOOKED_AT_ROWS = 10_000
+"""How many rows one page of a frequent state looks at: each may lie on a page of the table of its own."""
+PROBLEMS: frozenset[RecipientStatus] = frozenset(
+    {"unknown", "undelivered", "unconfirmed", "failed", "suppressed", "expired"}
+)
+"""The states that ``problems`` lists; see the migration that made it."""
 
 _LIST = statement(
     "recipients.list_page",
-    """
-    SELECT
-        id, church_id, source_id, kind, member_ids, phone_ciphertext, status, segments, error_code, error_message,
-        sent_at, delivered_at
+    f"""
+    SELECT {COLUMNS}
     FROM recipients
-    WHERE id > $1 AND id <= $2 AND source_id = $3 AND ($4::text IS NULL OR status = $4)
+    WHERE id > $1 AND id <= $2 AND source_id = $3
     ORDER BY id
-    LIMIT $5
+    LIMIT $4
+    """,
+)
+_LIST_PROBLEMS = statement(
+    "recipients.list_problems",
+    f"""
+    SELECT {COLUMNS}
+    FROM (
+        SELECT problems.id
+        FROM problems
+        WHERE problems.source_id = $3 AND problems.status = $5 AND problems.id > $1 AND problems.id <= $2
+        ORDER BY problems.id
+        LIMIT $4
+    ) AS problem
+    JOIN recipients ON recipients.id = problem.id
+    ORDER BY problem.id
+    """,
+)
+# Counted while they are read, so that the scan ends with the page, or with the last row that it may look at.
+_LIST_FREQUENT = statement(
+    "recipients.list_frequent",
+    f"""
+    SELECT looked.*, looked.source_id = $3 AND looked.status = $5 AS wanted
+    FROM (
+        SELECT {COLUMNS}, row_number() OVER (ORDER BY recipients.id) AS place
+        FROM recipients
+        WHERE recipients.id > $1 AND recipients.id <= $2
+        ORDER BY recipients.id
+        LIMIT $6
+    ) AS looked
+    WHERE (looked.source_id = $3 AND looked.status = $5) OR looked.place = $6
+    ORDER BY looked.id
+    LIMIT $4
     """,
 )
 
@@ -194,33 +249,37 @@ async def list_page(
     after: UUID | None,
     status: RecipientStatus | None,
     limit: int,
-) -> list[Recipient]:
-    """A page of a message's recipients, in the order of their ids, which lie in the range of its dispatch time."""
+) -> tuple[list[Recipient], UUID | None]:
+    """A page of a message's recipients, in the order of their ids, which lie in the range of its dispatch time.
+
+    With it the id up to which was looked, where looking ended before the list did.
+    """
     first = UUID(int=id_floor(dispatched_at).int - 1)
     start = first if after is None or after < first else after
-    rows = await tx.fetch(_LIST, start, id_ceiling(dispatched_at), message_id, status, limit)
-    return [_recipient(row) for row in rows]
+    bounds = (start, id_ceiling(dispatched_at), message_id, limit)
+    if status is None:
+        return [recipient_of(row) for row in await tx.fetch(_LIST, *bounds)], None
+    if status in PROBLEMS:
+        return [recipient_of(row) for row in await tx.fetch(_LIST_PROBLEMS, *bounds, status)], None
+    rows = await tx.fetch(_LIST_FREQUENT, *bounds, status, LOOKED_AT_ROWS)
+    ended = len(rows) < limit and bool(rows) and rows[-1]["place"] == LOOKED_AT_ROWS
+    return [recipient_of(row) for row in rows if row["wanted"]], rows[-1]["id"] if ended else None
 
 
 _FIND = statement(
     "recipients.find",
-    """
-    SELECT
-        id, church_id, source_id, kind, member_ids, phone_ciphertext, status, segments, error_code, error_message,
-        sent_at, delivered_at
-    FROM recipients
-    WHERE id = $1
-    """,
+    f"SELECT {COLUMNS} FROM recipients WHERE id = $1",
 )
 
 
 async def find(tx: Transaction, recipient_id: UUID) -> Recipient | None:
     """One recipient of the tenant."""
     row = await tx.fetch_row(_FIND, recipient_id)
-    return None if row is None else _recipient(row)
+    return None if row is None else recipient_of(row)
 
 
-def _recipient(row: asyncpg.Record) -> Recipient:
+def recipient_of(row: asyncpg.Record) -> Recipient:
+    """The recipient that a row with ``COLUMNS`` tells."""
     return Recipient(
         id=row["id"],
         church_id=row["church_id"],
@@ -234,4 +293,5 @@ def _recipient(row: asyncpg.Record) -> Recipient:
         error_message=row["error_message"],
         sent_at=row["sent_at"],
         delivered_at=row["delivered_at"],
+        test=row["test"],
     )

@@ -15,7 +15,7 @@ _LOCK_WORK = statement(
 )
 _LOCK = statement(
     "recipients.lock",
-    "SELECT status FROM recipients WHERE id = $1 AND source_id = $2 FOR UPDATE",
+    "SELECT status, test FROM recipients WHERE id = $1 AND source_id = $2 FOR UPDATE",
 )
 
 
@@ -24,24 +24,37 @@ class Locked(msgspec.Struct, frozen=True, kw_only=True):
 
     status: RecipientStatus
     is_under_way: bool  # a worker is calling the carrier
+    is_test: bool
 
 
 async def lock(tx: Transaction, recipient_id: UUID, message_id: UUID) -> Locked | None:
     """Lock a recipient of a message and its work, in this order; None: there is no such one."""
     state = await tx.fetch_value(_LOCK_WORK, recipient_id)
-    status = await tx.fetch_value(_LOCK, recipient_id, message_id)
-    return None if status is None else Locked(status=status, is_under_way=state == "sending")
+    row = await tx.fetch_row(_LOCK, recipient_id, message_id)
+    if row is None:
+        return None
+    return Locked(status=row["status"], is_under_way=state == "sending", is_test=row["test"])
 
 
 _CLOSE = statement(
     "recipients.close",
     """
-    WITH finished AS (
+    WITH before AS (
+        SELECT status FROM recipients WHERE id = $1
+    ),
+    finished AS (
         DELETE FROM work WHERE recipient_id = $1
+    ),
+    closed AS (
+        UPDATE recipients
+        SET status = 'unconfirmed', settled_at = coalesce(settled_at, clock_timestamp())
+        WHERE id = $1
+        RETURNING id, church_id, attempt
     )
-    UPDATE recipients
-    SET status = 'unconfirmed', settled_at = coalesce(settled_at, clock_timestamp())
-    WHERE id = $1
+    INSERT INTO trail (id, at, what, church_id, was, became, attempt)
+    SELECT closed.id, clock_timestamp(), 'closed', closed.church_id, before.status, 'unconfirmed', closed.attempt
+    FROM closed
+    CROSS JOIN before
     """,
 )
 
@@ -56,11 +69,14 @@ async def close(tx: Transaction, recipient_id: UUID) -> None:
 _RESEND = statement(
     "recipients.resend",
     """
-    WITH again AS (
+    WITH before AS (
+        SELECT status FROM recipients WHERE id = $1
+    ),
+    again AS (
         UPDATE recipients
         SET status = 'queued', settled_at = NULL, error_code = NULL, error_message = NULL
         WHERE id = $1
-        RETURNING id, church_id, source_id, number_id, phone_index, kind, segments, attempt
+        RETURNING id, church_id, source_id, number_id, phone_index, kind, segments, attempt, sent_at
     ),
     queued AS (
         INSERT INTO work (
@@ -72,8 +88,21 @@ _RESEND = statement(
         FROM again
         ON CONFLICT (recipient_id) DO UPDATE
         SET priority = 0, state = 'ready', due_at = excluded.due_at, leased_until = NULL, resend = true, is_late = true,
+            is_held = false,
             attempt = greatest(work.attempt, excluded.attempt), do_not_send_after = excluded.do_not_send_after,
             group_started_at = NULL, sender = NULL, messaging_profile_id = NULL, webhook_url = NULL
+    ),
+    -- The claim of the second copy forgets when the first was accepted.
+    told AS (
+        INSERT INTO trail (id, at, what, church_id, was, became, attempt)
+        SELECT id, sent_at, 'accepted', church_id, 'sending', 'sent', attempt
+        FROM again
+        WHERE sent_at IS NOT NULL
+        UNION ALL
+        SELECT again.id, clock_timestamp(), 'resent', again.church_id, before.status, 'queued', again.attempt
+        FROM again
+        CROSS JOIN before
+        ON CONFLICT DO NOTHING
     )
     SELECT pg_notify($3, '')
     """,

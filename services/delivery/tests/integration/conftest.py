@@ -12,22 +12,35 @@ import pytest
 
 from koinonia import clock
 from koinonia.bus.applying import Applier
-from koinonia.carrier.contract import Accepted, with_token
+from koinonia.carrier.contract import Accepted, Carrier, with_token
+from koinonia.carrier.simulated import Fault, SimulatedCarrier
+from koinonia.carrier.telnyx import TelnyxCarrier
 from koinonia.db import Database, statement
 from koinonia.events import Envelope, Event, decode
 from koinonia.events.carrier import Receipt, StatusReceived
+from koinonia.events.conversation import ReplyRequested
 from koinonia.events.delivery import RecipientsUpdated
-from koinonia.events.messaging import RecipientsResolved, ResolvedRecipient
+from koinonia.events.messaging import (
+    MessageCancelled,
+    MessagePaused,
+    MessageResumed,
+    RecipientsResolved,
+    ResolvedRecipient,
+)
 from koinonia.ids import derived_id, new_id
+from koinonia.life import Life
 from koinonia.security.keys import Keys
 from koinonia.testing.fixtures import wait_until
 from koinonia.testing.services import KEY_SETTINGS
-from koinonia_delivery.calls import attempt_of
+from koinonia_delivery import messages
+from koinonia_delivery.calls import Caller, attempt_of, carrier_breaker
 from koinonia_delivery.claims import Claim, claim
 from koinonia_delivery.domain import outcomes
 from koinonia_delivery.domain.outcomes import Outcome
+from koinonia_delivery.doubts import Doubts
 from koinonia_delivery.events import subscriptions
 from koinonia_delivery.receipts import Receipts
+from koinonia_delivery.sending import Sending
 from koinonia_delivery.settings import DeliverySettings
 from koinonia_delivery.settling import settle
 from koinonia_delivery.store import numbers, suppressions
@@ -54,6 +67,14 @@ BE_DUE = statement(
     SET due_at = clock_timestamp() - interval '1 second', leased_until = leased_until - interval '1 hour'
     """,
 )
+LET_WAKE = statement(
+    "test.let_wake",
+    """
+    UPDATE lanes
+    SET wake_at = least(wake_at, clock_timestamp())
+    WHERE wake_at < clock_timestamp() + interval '0.5 seconds'
+    """,
+)
 LOCK_ROWS = statement("test.lock_rows", "SELECT FROM recipients WHERE source_id = $1 FOR UPDATE")
 WAITING = statement(
     "test.waiting",
@@ -64,6 +85,22 @@ WAITING = statement(
     WHERE NOT waiting.granted AND here.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     """,
 )
+# Either way: what is no problem any more is listed no more.
+MISLISTED = statement(
+    "test.mislisted",
+    """
+    SELECT coalesce(problems.id, recipients.id)
+    FROM problems
+    FULL JOIN (
+        SELECT id, source_id, status, church_id
+        FROM recipients
+        WHERE status IN ('unknown', 'undelivered', 'unconfirmed', 'failed', 'suppressed', 'expired')
+    ) AS recipients USING (id, source_id, status, church_id)
+    WHERE problems.id IS NULL OR recipients.id IS NULL
+    """,
+)
+PHONE = statement("test.phone", "SELECT phone FROM numbers WHERE id = $1")
+PROFILE = statement("test.profile", "UPDATE numbers SET messaging_profile_id = $2 WHERE id = $1")
 CLOCK = statement("test.clock", "SELECT next_free_at FROM numbers WHERE id = $1")
 
 
@@ -77,7 +114,8 @@ class World:
         self.number_id = new_id()
         self.settings = settings_for()
         self.receipts = Receipts(self.settings.receipt_deadline)
-        self._appliers = {each.queue: Applier(database, each) for each in subscriptions(self.receipts)}
+        self.bells = messages.Bells()
+        self._appliers = {each.queue: Applier(database, each) for each in subscriptions(self.receipts, self.bells)}
 
     async def begin(self) -> None:
         """Give the church its number, and let our knowledge be fresh."""
@@ -150,8 +188,31 @@ class World:
         await self.clear_events()
         return chunk.message_id
 
+    async def reply(self, number: int = 0) -> UUID:
+        """Store an admin's reply to a person; answers its id."""
+        person = self.person(number)
+        wanted = ReplyRequested(
+            conversation_id=new_id(),
+            reply_id=new_id(),
+            number_id=self.number_id,
+            member_id=person.member_ids[0],
+            phone_index=person.phone_index,
+            phone_ciphertext=person.phone_ciphertext,
+            content="On my way",
+            media_urls=(),
+            requested_at=clock.now(),
+        )
+        await self.apply("delivery.texts", wanted)
+        return wanted.reply_id
+
     async def claim(self, places: int = 50, lease_seconds: float = 30.0) -> Claim:
-        """Claim as a worker does."""
+        """Claim as a worker does, once the lanes have woken that do so within a moment."""
+        async with self.database.across_churches() as tx:
+            await tx.execute(LET_WAKE)
+        return await self.claim_as_it_is(places, lease_seconds)
+
+    async def claim_as_it_is(self, places: int = 50, lease_seconds: float = 30.0) -> Claim:
+        """Claim from the lanes that are awake now."""
         return await claim(
             self.database,
             places,
@@ -235,6 +296,26 @@ class World:
             found: datetime = await tx.fetch_value(CLOCK, number_id or self.number_id)
             return found
 
+    async def sweep(self) -> int:
+        """Let rows have followed what was said of their broadcasts; how many."""
+        return await messages.sweep_cancelled(self.database) + await messages.move_rows(self.database)
+
+    async def cancel(self, message_id: UUID) -> None:
+        """Let the church have cancelled a broadcast, and its rows have followed."""
+        await self.apply("delivery.messages", MessageCancelled(message_id=message_id, cancelled_at=clock.now()))
+        await self.sweep()
+
+    async def pause(self, message_id: UUID, version: int = 1) -> None:
+        """Let a broadcast have been paused, and its rows have followed."""
+        paused = MessagePaused(message_id=message_id, version=version, paused_at=clock.now())
+        await self.apply("delivery.messages", paused)
+        await self.sweep()
+
+    async def resume(self, message_id: UUID, version: int = 2) -> None:
+        """Let a broadcast have been resumed, and its rows have followed."""
+        await self.apply("delivery.messages", MessageResumed(message_id=message_id, version=version))
+        await self.sweep()
+
     async def suppress(self, number: int = 0, *, suppressed: bool = True, at: datetime | None = None) -> None:
         """Let compliance have said so of a person, now or then."""
         async with self.database.across_churches() as tx:
@@ -281,9 +362,14 @@ def receipt(recipient_id: UUID, status: str, **fields: Any) -> Receipt:
 
 
 @pytest.fixture
-async def new_world(databases: Callable[[str], Awaitable[Database]], keys: Keys, church_id: UUID) -> World:
-    """A church that nobody has told delivery of."""
-    return World(await databases("delivery"), keys, church_id)
+async def new_world(
+    databases: Callable[[str], Awaitable[Database]], keys: Keys, church_id: UUID
+) -> AsyncIterator[World]:
+    """A church that nobody has told delivery of. Whatever a test has done, what people look for is listed after it."""
+    world = World(await databases("delivery"), keys, church_id)
+    yield world
+    async with world.database.across_churches() as tx:
+        assert await tx.fetch(MISLISTED) == [], "problems is not what recipients says"
 
 
 @pytest.fixture
@@ -291,3 +377,76 @@ async def world(new_world: World) -> World:
     """A church with a number, whose opt-outs are known."""
     await new_world.begin()
     return new_world
+
+
+class Worker:
+    """A worker in this process."""
+
+    def __init__(
+        self, world: World, carrier: SimulatedCarrier, wrap: Callable[[Carrier], Carrier], **settings: Any
+    ) -> None:
+        values = {"telnyx_api_url": carrier.url, "unknown_outcome_wait": 0.1, "drain_seconds": 6.0, **settings}
+        self.settings: DeliverySettings = settings_for(**values)
+        self.life = Life()
+        self.client = TelnyxCarrier(carrier.url, "key", total_seconds=2.0, read_seconds=1.0)
+        self.caller = Caller(wrap(self.client), world.keys, self.settings, carrier_breaker())
+        self.sending = Sending(world.database, self.caller, self.settings, self.life, asyncio.Event())
+        self.doubts = Doubts(world.database, self.client, world.keys, world.receipts, self.settings)
+        self.task = asyncio.create_task(self.sending.run())
+
+    async def stop(self) -> None:
+        """As SIGTERM does; once is enough."""
+        self.life.stop("test")
+        if not self.task.cancelled():
+            await self.task
+        await self.client.close()
+
+    async def kill(self) -> None:
+        """As SIGKILL does: nothing is settled."""
+        self.task.cancel()
+        self.sending._claimed.clear()
+        for call in list(self.sending._calls):
+            call.remove_done_callback(self.sending._end)
+            call.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await self.client.close()
+
+
+StartWorker = Callable[..., Worker]
+
+
+@pytest.fixture
+async def start_worker(world: World, carrier: SimulatedCarrier) -> AsyncIterator[StartWorker]:
+    """``start_worker(lease_seconds=5.0)``: it works until it is stopped, at the latest when the test ends.
+
+    ``wrap`` puts something between it and its client.
+    """
+    workers: list[Worker] = []
+
+    def start(wrap: Callable[[Carrier], Carrier] = lambda client: client, **settings: Any) -> Worker:
+        workers.append(Worker(world, carrier, wrap, **settings))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        await worker.stop()
+
+
+@pytest.fixture
+async def carrier(world: World) -> AsyncIterator[SimulatedCarrier]:
+    """A carrier that owns the church's number; its receipts go nowhere."""
+    async with SimulatedCarrier() as carrier:
+        async with world.database.tenant(world.church_id) as tx:
+            phone = await tx.fetch_value(PHONE, world.number_id)
+        number = carrier.add_number(phone)
+        async with world.database.across_churches() as tx:
+            await tx.execute(PROFILE, world.number_id, number.profile_id)
+        carrier.order(Fault(kind="receipt_dropped"))
+        yield carrier
+
+
+def all_are(world: World, message_id: UUID, *statuses: str) -> Callable[[], Awaitable[bool]]:
+    async def condition() -> bool:
+        return set(await world.statuses(message_id)) <= set(statuses)
+
+    return condition

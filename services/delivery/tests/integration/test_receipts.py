@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from itertools import permutations
 from uuid import UUID
 
@@ -11,12 +12,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from services.delivery.tests.integration.conftest import World, accepted, receipt
 
-from koinonia import clock, telemetry
+from koinonia import clock, metrics, telemetry
 from koinonia.db import statement
 from koinonia.db.statistics import StatementLog
 from koinonia.events.carrier import StatusReceived
-from koinonia.events.messaging import MessageCancelled
-from koinonia.ids import new_id
+from koinonia.ids import derived_id, new_id
 from koinonia_delivery.calls import attempt_of, idempotency_key
 from koinonia_delivery.domain import outcomes
 from koinonia_delivery.store import resolving
@@ -116,7 +116,7 @@ async def test_a_receipt_of_what_we_closed_keeps_it_closed_and_meters_it(world: 
     """A person asked for another copy of an unknown one, which was then cancelled; the first had been accepted."""
     message_id = await world.store()
     (row,) = await world.rows(message_id)
-    await world.apply("delivery.messages", MessageCancelled(message_id=message_id, cancelled_at=clock.now()))
+    await world.cancel(message_id)
     await world.clear_events()
     await world.receive(receipt(row["id"], "sent"))
     assert await world.statuses(message_id) == ["unconfirmed"]
@@ -224,6 +224,65 @@ async def test_a_parked_receipt_is_dropped_after_a_day(world: World) -> None:
     async with world.database.across_churches() as tx:
         await tx.execute(AGE_PARKED, 10_000.0)
         await world.receipts.try_parked(tx)
+    assert await parked(world) == 0
+
+
+class Counted:
+    """What was counted, by effect."""
+
+    def __init__(self) -> None:
+        self.by_effect: dict[str, int] = {}
+
+    def add(self, amount: int, attributes: dict[str, str]) -> None:
+        self.by_effect[attributes["effect"]] = self.by_effect.get(attributes["effect"], 0) + amount
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    counted = Counted()
+    monkeypatch.setattr(metrics, "receipts_total", counted)
+    return counted
+
+
+async def test_a_receipt_that_comes_days_late_is_applied(world: World, counted: Counted) -> None:
+    message_id = await world.store(dispatched_at=clock.now() - timedelta(days=9))
+    claimed = await world.claim_one()
+    await world.settle(accepted(claimed))
+    await world.receive(receipt(claimed.recipient_id, "delivered", occurred_at=clock.now() - timedelta(days=8)))
+    assert await world.statuses(message_id) == ["delivered"]
+    assert counted.by_effect["applied"] == 1
+
+
+async def test_a_receipt_of_an_archived_month_is_counted_and_dropped(world: World, counted: Counted) -> None:
+    message_id, recipient_id = await sent(world)
+    archived = derived_id(clock.now() - timedelta(days=400), b"archived")
+    await world.receive(receipt(archived, "delivered"), receipt(recipient_id, "delivered"))
+    assert await world.statuses(message_id) == ["delivered"]
+    assert await parked(world) == 0
+    assert counted.by_effect["archived"] == 1
+    # One of a month that is not there yet may be ahead of its row, by a clock that is fast.
+    await world.receive(receipt(derived_id(clock.now() + timedelta(days=400), b"ahead"), "delivered"))
+    assert await parked(world) == 1
+
+
+async def test_a_receipt_that_postgres_refuses_holds_up_no_other(world: World) -> None:
+    """A word of the carrier's may hold a character that no text of Postgres's can."""
+    message_id = await world.store(3)
+    calls = (await world.claim()).calls
+    await world.settle(*(accepted(call.claimed) for call in calls))
+    bad, *good = (call.claimed.recipient_id for call in calls)
+    refused = receipt(bad, "delivery_failed", error_code="4\0")
+    await world.receive(receipt(good[0], "delivered"), refused, receipt(good[1], "delivered"))
+    assert sorted(await world.statuses(message_id)) == ["delivered", "delivered", "sent"]
+    assert await parked(world) == 1
+    # Nor does it among the parked ones, until it is dropped with a word.
+    chunk = world.chunk([world.person(7)])
+    await world.receive(receipt(chunk.recipients[0].recipient_id, "delivered"))
+    await world.apply("delivery.chunks", chunk)
+    async with world.database.across_churches() as tx:
+        await tx.execute(AGE_PARKED, 90_000.0)
+        assert await world.receipts.try_parked(tx) == 2
+    assert await world.statuses(chunk.message_id) == ["delivered"]
     assert await parked(world) == 0
 
 

@@ -1,94 +1,18 @@
 """Workers against the simulated carrier: every recipient gets its text once, whatever goes wrong on the way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
-from uuid import UUID
+import time
+from collections.abc import Awaitable, Callable
 
-import pytest
-from services.delivery.tests.integration.conftest import World, accepted, receipt, settings_for
+import msgspec
+from services.delivery.tests.integration.conftest import StartWorker, World, accepted, all_are, receipt
 
 from koinonia.carrier.simulated import Fault, SimulatedCarrier
 from koinonia.carrier.telnyx import TelnyxCarrier
-from koinonia.db import statement
-from koinonia.life import Life
 from koinonia_delivery.calls import Caller, carrier_breaker
-from koinonia_delivery.doubts import Doubts
-from koinonia_delivery.sending import Sending
-from koinonia_delivery.settings import DeliverySettings
 from koinonia_delivery.settling import settle
 
 WaitUntil = Callable[..., Awaitable[object]]
-
-PHONE = statement("test.phone", "SELECT phone FROM numbers WHERE id = $1")
-PROFILE = statement("test.profile", "UPDATE numbers SET messaging_profile_id = $2 WHERE id = $1")
-
-
-class Worker:
-    """A worker in this process."""
-
-    def __init__(self, world: World, carrier: SimulatedCarrier, **settings: Any) -> None:
-        values = {"telnyx_api_url": carrier.url, "unknown_outcome_wait": 0.1, "drain_seconds": 6.0, **settings}
-        self.settings: DeliverySettings = settings_for(**values)
-        self.life = Life()
-        self.client = TelnyxCarrier(carrier.url, "key", total_seconds=2.0, read_seconds=1.0)
-        self.caller = Caller(self.client, world.keys, self.settings, carrier_breaker())
-        self.sending = Sending(world.database, self.caller, self.settings, self.life, asyncio.Event())
-        self.doubts = Doubts(world.database, self.client, world.keys, world.receipts, self.settings)
-        self.task = asyncio.create_task(self.sending.run())
-
-    async def stop(self) -> None:
-        """As SIGTERM does; once is enough."""
-        self.life.stop("test")
-        if not self.task.cancelled():
-            await self.task
-        await self.client.close()
-
-    async def kill(self) -> None:
-        """As SIGKILL does: nothing is settled."""
-        self.task.cancel()
-        for call in list(self.sending._calls):
-            call.remove_done_callback(self.sending._end)
-            call.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-        await self.client.close()
-
-
-StartWorker = Callable[..., Worker]
-
-
-@pytest.fixture
-async def start_worker(world: World, carrier: SimulatedCarrier) -> AsyncIterator[StartWorker]:
-    """``start_worker(lease_seconds=5.0)``: it works until it is stopped, at the latest when the test ends."""
-    workers: list[Worker] = []
-
-    def start(**settings: Any) -> Worker:
-        workers.append(Worker(world, carrier, **settings))
-        return workers[-1]
-
-    yield start
-    for worker in workers:
-        await worker.stop()
-
-
-@pytest.fixture
-async def carrier(world: World) -> AsyncIterator[SimulatedCarrier]:
-    """A carrier that owns the church's number; its receipts go nowhere."""
-    async with SimulatedCarrier() as carrier:
-        async with world.database.tenant(world.church_id) as tx:
-            phone = await tx.fetch_value(PHONE, world.number_id)
-        number = carrier.add_number(phone)
-        async with world.database.across_churches() as tx:
-            await tx.execute(PROFILE, world.number_id, number.profile_id)
-        carrier.order(Fault(kind="receipt_dropped"))
-        yield carrier
-
-
-def all_are(world: World, message_id: UUID, *statuses: str) -> Callable[[], Awaitable[bool]]:
-    async def condition() -> bool:
-        return set(await world.statuses(message_id)) <= set(statuses)
-
-    return condition
 
 
 async def test_a_broadcast_reaches_everybody_once(
@@ -221,12 +145,29 @@ async def test_sending_pauses_while_the_carrier_is_away_and_resumes_by_itself(
     assert not carrier.record.duplicates
 
 
+async def test_one_call_alone_tries_whether_the_carrier_is_back(
+    world: World, carrier: SimulatedCarrier, start_worker: StartWorker, wait_until: WaitUntil
+) -> None:
+    """Of all that a worker does; the others wait for what it learns."""
+    carrier.order(Fault(kind="error", status=503, next=5))
+    message_id = await world.store(20)
+    worker = start_worker(delivery_concurrency=5)
+    await wait_until(lambda: worker.caller.breaker.openings == 1)
+    carrier.order(Fault(kind="latency", seconds=1.0, next=1))
+    await wait_until(lambda: worker.caller.breaker.state == "half_open" and worker.sending._calls, seconds=40)
+    until = time.monotonic() + 0.7
+    while time.monotonic() < until:
+        assert len(worker.sending._calls) + len(worker.sending._claimed) == 1
+        await asyncio.sleep(0.01)
+    await wait_until(all_are(world, message_id, "sent"), seconds=40)
+
+
 async def test_a_call_whose_time_has_passed_is_not_begun(world: World, carrier: SimulatedCarrier) -> None:
     message_id = await world.store(1)
     claimed = await world.claim()
     async with TelnyxCarrier(carrier.url, "key") as client:
         caller = Caller(client, world.keys, world.settings, carrier_breaker())
-        outcome = await caller.call(claimed.calls[0], claimed.claimed_at - 1.0, asyncio.Event())
+        outcome = await caller.call(msgspec.structs.replace(claimed.calls[0], latest_at=time.monotonic() - 0.01))
     await world.settle(outcome)
     assert outcome.result == "returned"
     assert await world.statuses(message_id) == ["queued"]

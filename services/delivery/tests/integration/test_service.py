@@ -10,6 +10,7 @@ from aiohttp import web
 from services.delivery.tests.integration.conftest import World
 
 from koinonia import clock
+from koinonia.api import members as member_api
 from koinonia.api import messages as message_api
 from koinonia.api import numbers as number_api
 from koinonia.carrier.simulated import Fault, SimulatedCarrier
@@ -20,6 +21,7 @@ from koinonia.events.carrier import MessageReceived, Receipt, StatusReceived
 from koinonia.events.compliance import SuppressionAdded
 from koinonia.events.delivery import NumberChanged, RecipientsUpdated
 from koinonia.events.gateway import ChurchChanged
+from koinonia.events.messaging import MessageAccepted
 from koinonia.ids import new_id
 from koinonia.security.keys import Keys
 from koinonia.security.receipts import read_receipt_token
@@ -240,6 +242,79 @@ async def test_a_church_sees_its_numbers(platform: Platform, caller: Caller) -> 
     assert (await numbers(new_id()))[1]["data"] == []
 
 
+async def test_a_person_pauses_a_number_and_resumes_it(platform: Platform, caller: Caller) -> None:
+    async def ask(endpoint: Any, number_id: UUID, **values: Any) -> tuple[int, Any]:
+        values = {"church_id": platform.world.church_id, **values}
+        return await caller(platform.service, endpoint, ids={"id": number_id}, **values)
+
+    number_id = platform.number.number_id
+    key = {"Idempotency-Key": "k"}
+    for headers in ({}, key, key):
+        status, answer = await ask(number_api.PAUSE, number_id, headers=headers)
+        assert (status, answer["status"], answer["holdReason"]) == (200, "held", "This number is paused.")
+    changed = await platform.bus.next(NumberChanged, lambda each: each.status == "held")
+    assert (changed.data.hold_reason, changed.data.version) == ("paused", platform.number.version + 2)
+    status, answer = await ask(number_api.RESUME, number_id)
+    assert (status, answer["status"], answer["holdReason"]) == (200, "active", None)
+    await platform.bus.next(NumberChanged, lambda each: each.status == "active" and each.version > 1)
+    actions = [each.data.action for each in await platform.bus.all(ActionRecorded)]
+    assert actions == ["number.paused", "number.resumed"]
+    assert (await ask(number_api.PAUSE, number_id, church_id=new_id()))[0] == 404
+    assert (await ask(number_api.PAUSE, new_id()))[0] == 404
+    assert (await ask(number_api.PAUSE, number_id, role="sender"))[0] == 403
+
+
 async def test_it_says_that_it_is_ready(platform: Platform) -> None:
     async with aiohttp.ClientSession() as session, session.get(f"{platform.service.url}/ready") as response:
         assert response.status == 200
+
+
+async def test_the_service_answers_tests_by_itself_though_the_broker_redelivers(
+    platform: Platform,
+    caller: Caller,
+    wait_until: WaitUntil,
+) -> None:
+    world, bus = platform.world, platform.bus
+    test = world.chunk([world.person(number) for number in range(120)], content="Test", test=True)
+    live = world.chunk([world.person(number) for number in range(60)], content="Live")
+    accepted = MessageAccepted(message_id=test.message_id, recipient_count=120, segment_bound=120, test=True)
+    await bus.publish(accepted, world.church_id)
+    for _ in range(3):
+        first = await bus.publish(test, world.church_id)
+        await bus.publish_envelope(first)
+        await bus.publish(live, world.church_id)
+
+    async def all_told() -> bool:
+        found = [await platform.counts(each.message_id) for each in (test, live)]
+        return found == [{"delivered": 120}, {"delivered": 60}]
+
+    await wait_until(all_told, seconds=60)
+    assert [each.text for each in platform.carrier.record.texts] == ["Live"] * 60
+    assert (await platform.metered(test.message_id), await platform.metered(live.message_id)) == (0, 60)
+    marks = {each.data.test for each in await bus.all(RecipientsUpdated) if each.data.source_id == test.message_id}
+    assert marks == {True}
+    status, page = await caller(
+        platform.service,
+        message_api.LIST_RECIPIENTS,
+        church_id=world.church_id,
+        ids={"id": test.message_id},
+        query={"status": "delivered", "limit": "1"},
+        test=True,
+    )
+    assert (status, len(page["data"])) == (200, 1)
+
+
+async def test_a_test_key_changes_nothing_here(platform: Platform, caller: Caller) -> None:
+    refused = [
+        (message_api.RESOLVE_RECIPIENT, {"id": new_id(), "recipientId": new_id()}, {"action": "close"}),
+        (number_api.PAUSE, {"id": platform.number.number_id}, None),
+    ]
+    for endpoint, ids, body in refused:
+        status, answer = await caller(
+            platform.service, endpoint, church_id=platform.world.church_id, ids=ids, body=body, test=True
+        )
+        assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
+    status, _ = await caller(
+        platform.service, member_api.LIST_MESSAGES, church_id=platform.world.church_id, ids={"id": new_id()}, test=True
+    )
+    assert status == 404  # read it may: there is no such member

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from unittest.mock import ANY
 
 import pytest
 from services.delivery.tests.integration.conftest import World, accepted, receipt, settings_for
@@ -12,6 +13,7 @@ from koinonia.carrier.contract import Refused, Rejected
 from koinonia.db.statistics import StatementLog
 from koinonia_delivery.calls import attempt_of, idempotency_key
 from koinonia_delivery.domain import outcomes
+from koinonia_delivery.doubts import Doubts
 from koinonia_delivery.store import outcomes as store
 
 Count = Callable[[], AbstractContextManager[StatementLog]]
@@ -43,7 +45,7 @@ async def test_a_settlement_killed_before_its_commit_can_be_made_again(world: Wo
     outcome = accepted(await world.claim_one())
     with pytest.raises(RuntimeError):
         async with world.database.across_churches() as tx:
-            await store.settle(tx, [outcome], [], resend=True, receipt_deadline_seconds=1.0)
+            await store.settle(tx, [outcome], resend=True, receipt_deadline_seconds=1.0)
             raise RuntimeError("killed")
     assert await world.statuses(message_id) == ["sending"]
     await world.settle(outcome)
@@ -180,6 +182,19 @@ async def test_a_worker_that_wakes_after_its_row_was_claimed_anew_changes_nothin
     assert await world.statuses(message_id) == ["unknown"]
     await world.settle(accepted(again))
     assert await world.statuses(message_id) == ["sent"]
+
+
+async def test_a_worker_that_wakes_after_its_lease_has_ended_settles_its_own_call(world: World) -> None:
+    message_id = await world.store()
+    slept = await world.claim_one()
+    await world.be_due()
+    doubts = Doubts(world.database, ANY, world.keys, world.receipts, world.settings)
+    assert await doubts.reap_leases() == 1
+    assert await world.statuses(message_id) == ["unknown"]
+    await world.settle(accepted(slept))
+    assert await world.statuses(message_id) == ["sent"]
+    assert not (await world.claim()).calls
+    assert sum(update.accepted_recipients for update in await world.updates()) == 1
 
 
 async def test_two_ends_of_one_recipient_in_a_batch_count_by_their_attempts(world: World) -> None:

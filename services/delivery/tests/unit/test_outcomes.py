@@ -65,7 +65,6 @@ def test_an_unknown_one_waits_before_it_is_tried_again() -> None:
 
 def test_a_call_that_was_not_begun_gives_its_place_back() -> None:
     assert outcomes.returned(ATTEMPT).result == "returned"
-    assert outcomes.returned(ATTEMPT, 2.0).wait_seconds == 2.0
 
 
 def test_there_is_no_other_way_for_a_call_to_end() -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from koinonia.ids import new_id
+from koinonia.secret import Secret
 from koinonia.security.keys import Keys
 from koinonia_delivery.calls import Caller, carrier_breaker
 from koinonia_delivery.settings import DeliverySettings
@@ -30,7 +31,7 @@ def caller(listed: str) -> Caller:
         encryption_keys=listed,
         token_keys=listed,
         blind_index_key="",
-        telnyx_api_key="KEY",
+        telnyx_api_key=Secret("KEY"),
         public_url="http://127.0.0.1:8080",
     )
     return Caller(ANY, keys(listed), settings, carrier_breaker())

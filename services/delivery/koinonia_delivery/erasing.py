@@ -1,0 +1,79 @@
+"""Forgetting: a member, a phone, or what a church had sent before a time, in short transactions and in archives too.
+
+Each may be broken off anywhere and begun again. The order is tables, then archives, then the way to find more: a
+partition that is archived meanwhile is met as an archive.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from koinonia.db import Database, Transaction
+from koinonia.db.archives import Archives
+from koinonia.security.keys import Keys
+from koinonia_delivery.domain.erasing import ERASED, without_church, without_member, without_phones
+from koinonia_delivery.store import erasing as store
+
+TABLE = "delivery.recipients"
+TRAIL = "delivery.trail"
+_NIL = UUID(int=0)
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True):
+    """What was erased. ``open``: copies that are not closed yet, for which it must be done once more."""
+
+    stored: int
+    archived: int
+    open: int = 0
+
+
+async def erase_member(database: Database, archives: Archives, keys: Keys, church_id: UUID, member_id: UUID) -> Erased:
+    """Blank what was sent to a member; a family's copies keep the others. In the end its phones are forgotten."""
+    nobody = keys.encrypt(ERASED, church_id, "phone")
+    async with database.tenant(church_id) as tx:
+        phones = await store.find_phones(tx, member_id)
+    stored = await _repeat(database, church_id, lambda tx: store.blank_member(tx, member_id, phones, nobody))
+    archived = await archives.rewrite(TABLE, without_member(church_id, member_id, nobody))
+    async with database.tenant(church_id) as tx:
+        open_count = await store.count_open(tx, phones, member_id)
+        if not open_count:
+            await store.forget_member(tx, member_id)
+    return Erased(stored=stored, archived=archived, open=open_count)
+
+
+async def erase_phone(
+    database: Database, archives: Archives, keys: Keys, church_id: UUID, phone_index: bytes
+) -> Erased:
+    """Blank what was sent to a phone, whoever it names."""
+    nobody = keys.encrypt(ERASED, church_id, "phone")
+    stored = await _repeat(database, church_id, lambda tx: store.blank_phone(tx, phone_index, nobody))
+    archived = await archives.rewrite(TABLE, without_phones(church_id, [phone_index], nobody))
+    async with database.tenant(church_id) as tx:
+        open_count = await store.count_open(tx, [phone_index])
+    return Erased(stored=stored, archived=archived, open=open_count)
+
+
+async def delete_older(database: Database, archives: Archives, church_id: UUID, before: datetime) -> Erased:
+    """Delete a church's copies that were made before a time: its own, shorter retention, or all of them."""
+    stored, after, end = 0, _NIL, store.last_id_before(before)
+    while after != end:
+        async with database.across_churches() as tx:
+            reached = await store.find_end(tx, after, before) or end
+        async with database.tenant(church_id) as tx:
+            stored += await store.delete_between(tx, after, reached)
+        after = reached
+    gone = without_church(church_id, before)
+    await archives.rewrite(TRAIL, gone)
+    return Erased(stored=stored, archived=await archives.rewrite(TABLE, gone))
+
+
+async def _repeat(database: Database, church_id: UUID, step: Callable[[Transaction], Awaitable[int]]) -> int:
+    total = 0
+    while True:
+        async with database.tenant(church_id) as tx:
+            count = await step(tx)
+        total += count
+        if not count:
+            return total

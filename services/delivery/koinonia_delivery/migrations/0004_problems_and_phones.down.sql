@@ -1,0 +1,10 @@
+ALTER TABLE work RESET (autovacuum_analyze_scale_factor, autovacuum_analyze_threshold);
+ALTER TABLE outbox RESET (autovacuum_analyze_scale_factor, autovacuum_analyze_threshold);
+ALTER TABLE inbox RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold);
+ALTER TABLE parked_receipts RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold);
+DROP TRIGGER problem_stored ON recipients;
+DROP TRIGGER problem_changed ON recipients;
+DROP TRIGGER problem_deleted ON recipients;
+DROP FUNCTION note_problem();
+DROP INDEX recipients_phone;
+DROP TABLE problems, member_phones;
