@@ -46,6 +46,7 @@ async def decline(tx: Transaction, received: Envelope[MessageDeclined]) -> None:
         message_id=answer.message_id,
         dispatched_at=row["dispatched_at"],
         recipient_count=row["streamed_recipients"],
+        test=row["test"],
     )
     await outbox.add(tx, dispatched, *(event for _, event in completed))
 
@@ -87,7 +88,11 @@ async def _ask(tx: Transaction, broadcast: Broadcast, *, at_least: int) -> bool:
     await outbox.add(
         tx,
         MessageDue(
-            message_id=broadcast.id, version=broadcast.version + 1, recipient_count=recipients, segment_bound=bound
+            message_id=broadcast.id,
+            version=broadcast.version + 1,
+            recipient_count=recipients,
+            segment_bound=bound,
+            test=broadcast.test,
         ),
     )
     return True
@@ -105,12 +110,18 @@ async def _events(tx: Transaction, broadcast: Broadcast, page: Page, *, is_last:
                 media_urls=tuple(broadcast.media_urls),
                 recipients=page.recipients,
                 number_id=broadcast.number_id,
+                test=broadcast.test,
             )
         )
     if is_last:
         total = broadcast.streamed_recipients + len(page.recipients)
         events.append(
-            MessageDispatched(message_id=broadcast.id, dispatched_at=broadcast.dispatched_at, recipient_count=total)
+            MessageDispatched(
+                message_id=broadcast.id,
+                dispatched_at=broadcast.dispatched_at,
+                recipient_count=total,
+                test=broadcast.test,
+            )
         )
         events += [event for _, event in await progress.finish(tx, [broadcast.id])]
     return events

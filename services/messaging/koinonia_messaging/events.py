@@ -1,20 +1,23 @@
 """Door: what messaging reacts to."""
 
+from functools import partial
+
 from koinonia.bus import Subscription
 from koinonia.db import Transaction
 from koinonia.events import Envelope
-from koinonia.events.billing import MessageAuthorized, MessageDeclined
+from koinonia.events.billing import MessageAuthorized, MessageCredited, MessageDeclined
 from koinonia.events.compliance import SuppressionAdded, SuppressionRemoved
-from koinonia.events.delivery import NumberChanged, RecipientsUpdated
+from koinonia.events.delivery import BroadcastStopped, NumberChanged, RecipientsUpdated
 from koinonia.events.gateway import ChurchChanged
-from koinonia_messaging import broadcasts, progress, projections
+from koinonia_messaging import broadcasts, pauses, progress, projections
+from koinonia_messaging.domain.brake import USUAL, Brake
 from koinonia_messaging.schedule import Bells
 
 PROGRESS_BATCH = 500
-PROGRESS_LINGER_SECONDS = 0.05
+PROGRESS_LINGER_SECONDS = 0.1
 
 
-def subscriptions(bells: Bells) -> list[Subscription]:
+def subscriptions(bells: Bells, brake: Brake = USUAL) -> list[Subscription]:
     """Queue by queue, the handler of each event type; an authorized message wakes the streamer at once."""
 
     async def authorize(tx: Transaction, received: Envelope[MessageAuthorized]) -> None:
@@ -29,10 +32,11 @@ def subscriptions(bells: Bells) -> list[Subscription]:
         Subscription("messaging.billing", {MessageAuthorized: authorize, MessageDeclined: broadcasts.decline}),
         Subscription(
             "messaging.progress",
-            {RecipientsUpdated: progress.apply},
+            {RecipientsUpdated: partial(progress.apply, rule=brake)},
             batch=PROGRESS_BATCH,
             linger_seconds=PROGRESS_LINGER_SECONDS,
         ),
+        Subscription("messaging.stops", {BroadcastStopped: pauses.confirm, MessageCredited: pauses.credit}),
         Subscription(
             "messaging.suppressions",
             {

@@ -7,7 +7,7 @@ from koinonia.api.messages import Message, MessagePreview, SendRequest
 from koinonia.audit import acted
 from koinonia.bus import outbox
 from koinonia.db import Transaction
-from koinonia.errors import Conflict, FieldError, NotFound, ValidationFailed
+from koinonia.errors import Conflict, FieldError, Forbidden, NotFound, ValidationFailed
 from koinonia.events.messaging import MessageAccepted, MessageCancelled
 from koinonia.ids import new_id
 from koinonia.security import Identity
@@ -56,12 +56,14 @@ async def accept(tx: Transaction, actor: Identity, request: SendRequest) -> Mess
         recipients=figures.numbers,
         created_at=clock.now(),
         scheduled_at=request.scheduled_at,
+        test=actor.test,
     )
     accepted = MessageAccepted(
         message_id=message.id,
         recipient_count=figures.numbers,
         segment_bound=taken.segment_bound,
         scheduled_at=request.scheduled_at,
+        test=actor.test,
     )
     details = {"targetType": target.kind, "recipients": str(figures.numbers)}
     shown = await message_store.insert(tx, message)
@@ -93,19 +95,37 @@ async def preview(tx: Transaction, request: SendRequest, segment_price_cents: fl
 async def cancel(tx: Transaction, actor: Identity, message_id: UUID) -> Message:
     """Cancel a message: no page of it commits any more, and delivery closes what is not yet with the carrier.
 
+    A cancelled one stays as it is.
+
     Raises:
         NotFound: the church has no such message.
         Conflict: nothing is left to cancel.
+        Forbidden: a test key asks, and it is no test.
     """
+    await check_kind(tx, actor, message_id)
     now = clock.now()
-    if not await message_store.cancel(tx, message_id, now):
-        await fetch(tx, message_id)
+    test = await message_store.cancel(tx, message_id, now)
+    if test is None:
+        message = await fetch(tx, message_id)
+        if message.status == "cancelled":
+            return message
         raise Conflict("Nothing of this message is left to cancel.")
     completed = await progress.finish(tx, [message_id])
-    cancelled = MessageCancelled(message_id=message_id, cancelled_at=now)
+    cancelled = MessageCancelled(message_id=message_id, cancelled_at=now, test=test)
     action = acted(actor, "message.cancelled", "message", message_id)
     await outbox.add(tx, cancelled, *(event for _, event in completed), action)
     return await fetch(tx, message_id)
+
+
+async def check_kind(tx: Transaction, actor: Identity, message_id: UUID) -> None:
+    """Let a test key act on tests alone.
+
+    Raises:
+        NotFound: the church has no such message.
+        Forbidden: a test key asks, and it is no test.
+    """
+    if actor.test and not (await fetch(tx, message_id)).test:
+        raise Forbidden("A test key changes nothing but tests.")
 
 
 async def _count(tx: Transaction, request: SendRequest) -> tuple[Target, AudienceFigures]:

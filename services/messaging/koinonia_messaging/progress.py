@@ -13,25 +13,33 @@ from koinonia.db import Transaction
 from koinonia.events import Envelope
 from koinonia.events.delivery import RecipientsUpdated
 from koinonia.events.messaging import MessageCompleted
+from koinonia_messaging.braking import brake
+from koinonia_messaging.domain.brake import USUAL, Brake
 from koinonia_messaging.store import broadcasts as broadcast_store
+from koinonia_messaging.store import pauses as pause_store
 from koinonia_messaging.store.broadcasts import Place
 
 
-async def apply(tx: Transaction, received: Sequence[Envelope[RecipientsUpdated]]) -> None:
-    """Add a batch of reports to the counters of their messages, and complete those that are through."""
+async def apply(tx: Transaction, received: Sequence[Envelope[RecipientsUpdated]], rule: Brake = USUAL) -> None:
+    """Add a batch of reports to the counters of their messages, pause those of which too many texts fail, and complete
+    those that are through.
+    """
     changes: dict[Place, Counter[str]] = {}
+    errors: dict[Place, Counter[str]] = {}
     for envelope in received:
         if envelope.data.kind == "broadcast" and envelope.church_id is not None:
-            counter = changes.setdefault(Place(envelope.church_id, envelope.data.source_id), Counter())
-            counter.update(envelope.data.changes)
+            place = Place(envelope.church_id, envelope.data.source_id)
+            changes.setdefault(place, Counter()).update(envelope.data.changes)
+            errors.setdefault(place, Counter()).update(envelope.data.errors)
     if not changes:
         return
-    await broadcast_store.count_recipients(tx, changes)
+    counted = await broadcast_store.count_recipients(tx, changes, rule.sample)
+    await pause_store.add_errors(tx, errors)
+    paused = await brake(tx, counted, rule)
     completed = await finish(tx, [place.message_id for place in changes])
-    if completed:
-        await outbox.add_envelopes(
-            tx, *(outbox.envelope(tx, event, church_id=church_id) for church_id, event in completed)
-        )
+    envelopes = [outbox.envelope(tx, event, church_id=church_id) for church_id, event in [*paused, *completed]]
+    if envelopes:
+        await outbox.add_envelopes(tx, *envelopes)
 
 
 async def finish(tx: Transaction, message_ids: Sequence[UUID]) -> list[tuple[UUID, MessageCompleted]]:
@@ -40,6 +48,9 @@ async def finish(tx: Transaction, message_ids: Sequence[UUID]) -> list[tuple[UUI
     Called wherever the last piece can fall into place: a report, the last page, a cancel, a surplus declined.
     """
     return [
-        (done.church_id, MessageCompleted(message_id=done.message_id, recipient_count=done.recipients))
+        (
+            done.church_id,
+            MessageCompleted(message_id=done.message_id, recipient_count=done.recipients, test=done.test),
+        )
         for done in await broadcast_store.finish(tx, message_ids, clock.now())
     ]

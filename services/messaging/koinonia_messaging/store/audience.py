@@ -3,7 +3,7 @@
 One statement per kind of target, so that each has a plan of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -28,12 +28,20 @@ _CONDITIONS: dict[TargetType, str] = {
         (members.id IN (SELECT member_id FROM group_members WHERE group_id = ANY($1::uuid[]))) IS TRUE
     """,
 }
+# For a page, which looks at few members: each by the index, and not a list of the whole group for every page.
+_PAGE_CONDITIONS = _CONDITIONS | {
+    "groups": """
+        (SELECT true FROM group_members WHERE member_id = members.id AND group_id = ANY($1::uuid[]) LIMIT 1)
+    """,
+}
 
 
-def _for_each_kind(name: str, sql: str) -> dict[TargetType, Statement]:
+def _for_each_kind(
+    name: str, sql: str, conditions: Mapping[TargetType, str] = _CONDITIONS
+) -> dict[TargetType, Statement]:
     return {
         kind: statement(f"audience.{name}_{kind}", sql.replace("{audience}", condition))
-        for kind, condition in _CONDITIONS.items()
+        for kind, condition in conditions.items()
     }
 
 
@@ -49,7 +57,8 @@ _CHECK: dict[TargetType, Statement] = {
         """
         SELECT
             {targets} AS targets,
-            $2::uuid IS NULL OR EXISTS (SELECT FROM numbers WHERE number_id = $2 AND status = 'active') AS sender
+            $2::uuid IS NULL
+                OR EXISTS (SELECT FROM numbers WHERE number_id = $2 AND status IN ('active', 'held')) AS sender
         """.replace("{targets}", targets),
     )
     for kind, targets in _TARGETS.items()
@@ -57,7 +66,7 @@ _CHECK: dict[TargetType, Statement] = {
 
 
 async def check(tx: Transaction, target: Target, number_id: UUID | None) -> tuple[bool, bool]:
-    """Whether all that the target names is the church's, and whether its number can send."""
+    """Whether all that the target names is the church's, and whether its number can send: now, or after a hold."""
     row = await tx.fetch_row(_CHECK[target.kind], target.ids, number_id)
     return (row is not None and row["targets"] == len(target.ids), row is not None and row["sender"])
 
@@ -138,6 +147,7 @@ _LIST_PAGE = _for_each_kind(
         AND members.phone_index <= (SELECT phone_index FROM page ORDER BY phone_index DESC LIMIT 1)
     ORDER BY members.phone_index, members.id
     """,
+    _PAGE_CONDITIONS,
 )
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from koinonia.db import Transaction, statement
 from koinonia_messaging.domain.audience import Page, Target, Text
+from koinonia_messaging.domain.brake import Tally
 from koinonia_messaging.domain.messages import STATUSES
 
 
@@ -31,6 +32,7 @@ class Broadcast(msgspec.Struct, frozen=True, kw_only=True):
     streamed_recipients: int
     cursor: bytes
     dispatched_at: datetime | None
+    test: bool
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -56,6 +58,7 @@ class Finished(msgspec.Struct, frozen=True):
     church_id: UUID
     message_id: UUID
     recipients: int
+    test: bool
 
 
 class Leases(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +79,7 @@ _CLAIM_DUE = statement(
     WHERE id IN (
         SELECT id
         FROM messages
-        WHERE status IN ('accepted', 'scheduled') AND NOT awaiting_answer AND due_at <= $3
+        WHERE status IN ('accepted', 'scheduled') AND paused_at IS NULL AND NOT awaiting_answer AND due_at <= $3
             AND leased_until < clock_timestamp()
         ORDER BY greatest(due_at, leased_until)
         LIMIT $4
@@ -97,7 +100,8 @@ _LOCK_DUE = statement(
     """
     SELECT *
     FROM messages
-    WHERE id = $1 AND status IN ('accepted', 'scheduled') AND NOT awaiting_answer AND due_at <= $2
+    WHERE id = $1 AND status IN ('accepted', 'scheduled') AND paused_at IS NULL AND NOT awaiting_answer
+        AND due_at <= $2
     FOR UPDATE SKIP LOCKED
     """,
 )
@@ -161,7 +165,7 @@ _DECLINE = statement(
         total_recipients = streamed_recipients,
         revision = revision + 1
     WHERE id = $1 AND version = $2 AND awaiting_answer AND status IN ('accepted', 'sending')
-    RETURNING status, streamed_recipients, dispatched_at
+    RETURNING status, streamed_recipients, dispatched_at, test
     """,
 )
 
@@ -169,7 +173,8 @@ _DECLINE = statement(
 async def decline(tx: Transaction, message_id: UUID, version: int, reason: str) -> asyncpg.Record | None:
     """Stop a message: declined when nothing was streamed, else resolved with what was.
 
-    Returns its status, recipients and time of dispatch; None when this is no answer to its last question.
+    Returns its status, recipients, time of dispatch and whether it is a test; None when this is no answer to its last
+    question.
     """
     return await tx.fetch_row(_DECLINE, message_id, version, reason)
 
@@ -183,7 +188,8 @@ _CLAIM_STREAMING = statement(
     WHERE id IN (
         SELECT id
         FROM messages
-        WHERE status = 'sending' AND NOT resolved AND NOT awaiting_answer AND leased_until < clock_timestamp()
+        WHERE status = 'sending' AND paused_at IS NULL AND NOT resolved AND NOT awaiting_answer
+            AND leased_until < clock_timestamp()
         ORDER BY page_at
         LIMIT $3
         FOR UPDATE SKIP LOCKED
@@ -200,7 +206,11 @@ async def claim_streaming(tx: Transaction, leases: Leases, limit: int) -> list[W
 
 _FIND_STREAMING = statement(
     "messages.find_streaming",
-    "SELECT * FROM messages WHERE id = $1 AND status = 'sending' AND NOT resolved AND NOT awaiting_answer",
+    """
+    SELECT *
+    FROM messages
+    WHERE id = $1 AND status = 'sending' AND paused_at IS NULL AND NOT resolved AND NOT awaiting_answer
+    """,
 )
 
 
@@ -225,13 +235,14 @@ _ADVANCE = statement(
         leased_until = '-infinity',
         attempt = 0,
         revision = revision + 1
-    WHERE id = $1 AND cursor = $2 AND status = 'sending' AND NOT resolved AND NOT awaiting_answer
+    WHERE id = $1 AND cursor = $2 AND status = 'sending' AND paused_at IS NULL AND NOT resolved
+        AND NOT awaiting_answer
     """,
 )
 
 
 async def advance(tx: Transaction, broadcast: Broadcast, page: Page, *, is_last: bool) -> bool:
-    """Move the cursor past a page and give the lease back; False when another streamer or a cancel was faster."""
+    """Move the cursor past a page and give the lease back; False when a streamer, a pause or a cancel was faster."""
     return (
         await tx.execute(
             _ADVANCE, broadcast.id, broadcast.cursor, page.cursor, len(page.recipients), page.segments, is_last
@@ -253,26 +264,68 @@ _COUNT = statement(
         JOIN delta ON delta.id = messages.id AND delta.church_id = messages.church_id
         ORDER BY messages.id
         FOR UPDATE OF messages
+    ), counted AS (
+        UPDATE messages
+        SET {", ".join(f"{status} = messages.{status} + delta.{status}" for status in STATUSES)},
+            revision = revision + 1
+        FROM delta
+        JOIN locked ON locked.id = delta.id
+        WHERE messages.id = delta.id
+        RETURNING
+            messages.id, messages.church_id, messages.status, paused_at, resolved, messages.queued, messages.sent,
+            messages.delivered, messages.undelivered, messages.unconfirmed, messages.failed, answers_seen,
+            refusals_seen, receipts_seen, undelivered_seen
     )
-    UPDATE messages
-    SET {", ".join(f"{status} = messages.{status} + delta.{status}" for status in STATUSES)},
-        revision = revision + 1
-    FROM delta
-    JOIN locked ON locked.id = delta.id
-    WHERE messages.id = delta.id
+    SELECT tallied.*
+    FROM (
+        SELECT
+            id, church_id, sent + delivered + undelivered + unconfirmed + failed AS answers, failed AS refusals,
+            delivered + undelivered + unconfirmed AS receipts, undelivered, answers_seen, refusals_seen, receipts_seen,
+            undelivered_seen
+        FROM counted
+        WHERE status = 'sending' AND paused_at IS NULL AND (queued > 0 OR NOT resolved)
+    ) AS tallied
+    WHERE answers - answers_seen >= ${3 + len(STATUSES)} OR receipts - receipts_seen >= ${3 + len(STATUSES)}
     """,
 )
 
 
-async def count_recipients(tx: Transaction, changes: Mapping[Place, Mapping[str, int]]) -> None:
-    """Add differences to the counters of any number of messages."""
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the carrier has said of a message's texts, and had when its window began."""
+
+    church_id: UUID
+    message_id: UUID
+    now: Tally
+    window: Tally
+
+
+async def count_recipients(tx: Transaction, changes: Mapping[Place, Mapping[str, int]], sample: int) -> list[Counted]:
+    """Add differences to the counters of any number of messages.
+
+    Answers those of which something still waits and at least ``sample`` answers or receipts have come in their window.
+    """
     places = list(changes)
-    await tx.execute(
+    rows = await tx.fetch(
         _COUNT,
         [place.message_id for place in places],
         [place.church_id for place in places],
         *([changes[place].get(status, 0) for place in places] for status in STATUSES),
+        sample,
     )
+    return [
+        Counted(
+            church_id=row["church_id"],
+            message_id=row["id"],
+            now=_tally(row, ""),
+            window=_tally(row, "_seen"),
+        )
+        for row in rows
+    ]
+
+
+def _tally(row: asyncpg.Record, ending: str) -> Tally:
+    names = ("answers", "refusals", "receipts", "undelivered")
+    return Tally(**{name: row[name + ending] for name in names})
 
 
 _FINISH = statement(
@@ -301,7 +354,7 @@ _FINISH = statement(
         revision = revision + 1
     FROM judged
     WHERE messages.id = judged.id
-    RETURNING messages.id, church_id, total_recipients, is_completed
+    RETURNING messages.id, church_id, total_recipients, is_completed, test
     """,
 )
 
@@ -309,7 +362,7 @@ _FINISH = statement(
 async def finish(tx: Transaction, message_ids: Sequence[UUID], at: datetime) -> list[Finished]:
     """Hand over and complete those messages whose rows all arrived and say so; each completed one is told once."""
     return [
-        Finished(row["church_id"], row["id"], row["total_recipients"])
+        Finished(row["church_id"], row["id"], row["total_recipients"], row["test"])
         for row in await tx.fetch(_FINISH, message_ids, at)
         if row["is_completed"]
     ]
@@ -332,4 +385,5 @@ def _broadcast(row: asyncpg.Record) -> Broadcast:
         streamed_recipients=row["streamed_recipients"],
         cursor=row["cursor"],
         dispatched_at=row["dispatched_at"],
+        test=row["test"],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from koinonia import clock
 from koinonia.db import statement
 from koinonia.errors import DependencyUnavailable
 from koinonia.events.messaging import MessageDue
+from koinonia.ids import new_id
 from koinonia_messaging import broadcasts
 from koinonia_messaging.store import audience as audience_store
 from koinonia_messaging.store import broadcasts as broadcast_store
@@ -230,6 +232,41 @@ async def test_pages_and_lists_are_read_by_their_index(church: Church, servers: 
     assert "Seq Scan on members" not in listed
     alike = await plan(member_store._FIND_ALIKE, ["1"], [b"\x80" * 16])
     assert "Seq Scan on members" not in alike
+
+
+async def test_a_page_of_a_group_reads_as_much_of_a_large_group_as_of_a_small_one(
+    church: Church, servers: TestServers
+) -> None:
+    await church.add_crowd(4000)
+    large, small = new_id(), new_id()
+    administrator = await asyncpg.connect(servers.database_url(church.database.url.rpartition("/")[2]))
+    await administrator.execute(
+        "INSERT INTO messaging.groups SELECT id, $2, id::text, '', NULL, 0, now(), now() FROM unnest($1::uuid[]) AS id",
+        [large, small],
+        church.id,
+    )
+    for group_id, count in ((large, 4000), (small, 1000)):
+        await administrator.execute(
+            """
+            INSERT INTO messaging.group_members
+            SELECT $1, id, $2 FROM messaging.members WHERE church_id = $2 ORDER BY phone_index LIMIT $3
+            """,
+            group_id,
+            church.id,
+            count,
+        )
+
+    async def buffers(group_id: UUID) -> int:
+        sql = statement("test.explain", f"EXPLAIN (ANALYZE, BUFFERS) {audience_store._LIST_PAGE['groups'].text}")
+        async with church.database.tenant(church.id) as tx:
+            plan = "\n".join(row[0] for row in await tx.fetch(sql, [group_id], b"", 100))
+        assert "Seq Scan on group_members" not in plan
+        return max(int(found) for found in re.findall(r"Buffers: shared hit=(\d+)", plan))
+
+    for statistics in ("none", "new"):
+        assert await buffers(large) < 1.2 * await buffers(small), f"statistics: {statistics}"
+        await administrator.execute("ANALYZE messaging.members, messaging.group_members")
+    await administrator.close()
 
 
 async def test_streaming_needs_no_statistics(church: Church) -> None:

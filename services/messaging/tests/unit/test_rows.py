@@ -74,6 +74,8 @@ def test_json_rows_are_judged_alike(context: RowContext) -> None:
 def test_an_error_does_not_name_a_person_whom_a_row_has_for_a_field(context: RowContext) -> None:
     row = {"firstName": "Anna", "phone": "3125550142", "+13125550143": "x", "anna@lee.example": "y"}
     assert sorted(errors(read([(1, row)], context))) == [(1, "[email]"), (1, "[phone]")]
+    custom = {"firstName": "Anna", "phone": "3125550142", "customFields": {"+13125550143": 5, "anna@lee.example": 5}}
+    assert sorted(errors(read([(1, custom)], context))) == [(1, "[email]"), (1, "customFields.[phone]")]
 
 
 def test_the_groups_of_an_import_are_joined_by_every_row(keys: Keys) -> None:
