@@ -1,23 +1,35 @@
-"""Broadcasts ask before they are sent: reserve, decline, settle.
+"""Broadcasts ask before they are sent: reserve, decline, give back, settle.
 
 Questions of one church take turns on its subscription's row. A question older than the last one, or about a settled
 message, is not answered. A surplus that is declined leaves what was authorized before: the message is on its way.
+
+A test, which the simulated carrier answers, is always authorized: nothing is reserved for it, and no row tells of it.
 """
 
 from koinonia import clock
 from koinonia.bus import FactMissing, outbox
 from koinonia.db import Transaction
 from koinonia.events import Envelope, Event
-from koinonia.events.billing import MessageAuthorized, MessageDeclined
+from koinonia.events.billing import MessageAuthorized, MessageCredited, MessageDeclined
+from koinonia.events.delivery import BroadcastStopped
 from koinonia.events.messaging import MessageAccepted, MessageCompleted, MessageDue
-from koinonia_billing.domain.authorization import Decision, Standing, decide, held_segments
+from koinonia_billing.domain.authorization import (
+    Decision,
+    Standing,
+    credited_cents,
+    credited_segments,
+    decide,
+    held_segments,
+)
 from koinonia_billing.store import reservations as store
 from koinonia_billing.store import subscriptions as subscription_store
 from koinonia_billing.subscriptions import church_key
 
 
 async def expect(tx: Transaction, received: Envelope[MessageAccepted]) -> None:
-    """Note a broadcast to come."""
+    """Note a broadcast to come; a test is none."""
+    if received.data.test:
+        return
     await store.insert_expected(tx, received.data.message_id, received.data.segment_bound)
 
 
@@ -28,6 +40,13 @@ async def authorize(tx: Transaction, received: Envelope[MessageDue]) -> None:
         FactMissing: the church has no subscription yet.
     """
     question = received.data
+    if question.test:
+        bound = question.segment_bound
+        answer = MessageAuthorized(
+            message_id=question.message_id, version=question.version, segment_bound=bound, test=True
+        )
+        await outbox.add(tx, answer)
+        return
     row = await subscription_store.lock(tx)
     if row is None:
         raise FactMissing(church_key(tx.tenant))
@@ -82,10 +101,61 @@ async def settle(tx: Transaction, received: Envelope[MessageCompleted]) -> None:
         FactMissing: the church has no subscription yet.
     """
     message_id = received.data.message_id
+    if received.data.test:
+        return
     if await subscription_store.lock(tx) is None:
         raise FactMissing(church_key(tx.tenant))
     known = await store.find(tx, message_id)
-    version, bound = (known["version"], known["segment_bound"]) if known else (0, 0)
+    version = known["version"] if known else 0
+    # Settled for good, the bound stays as what had been reserved: a stop that is told later is credited by it.
+    bound = known["segment_bound"] if known and known["status"] in ("reserved", "settled") else 0
     if known is not None and known["status"] == "reserved":
         await subscription_store.add(tx, [tx.tenant], [0], [-held_segments(bound, known["used_segments"])])
     await store.upsert(tx, message_id, version=version, status="settled", segment_bound=bound)
+
+
+async def credit(tx: Transaction, received: Envelope[BroadcastStopped]) -> None:
+    """Give back what a stopped broadcast had reserved and cannot use any more, and say how much that is.
+
+    What is in flight stays reserved until the message is completed. How far metering has come does not matter: the rows
+    tell what is taken. A message that nothing is reserved for is settled: a question that comes late reserves nothing.
+
+    Raises:
+        FactMissing: the church has no subscription yet.
+    """
+    stopped = received.data
+    if stopped.test:
+        nothing = MessageCredited(message_id=stopped.message_id, credited_segments=0, credited_cents=0, test=True)
+        await outbox.add(tx, nothing)
+        return
+    row = await subscription_store.lock(tx)
+    if row is None:
+        raise FactMissing(church_key(tx.tenant))
+    known = await store.find(tx, stopped.message_id)
+    if known is not None and known["credited_segments"] is not None:
+        return
+    is_reserved = known is not None and known["status"] == "reserved"
+    bound = known["segment_bound"] if known is not None and known["status"] in ("reserved", "settled") else 0
+    segments = credited_segments(bound, stopped.sent_segments, stopped.in_flight_segments)
+    used = known["used_segments"] if known is not None else 0
+    holds = held_segments(bound, used) if is_reserved else 0  # a settled one has given back all already
+    others = row["used_segments"] + row["reserved_segments"] - used - holds
+    cents = credited_cents(
+        overage_cents=row["overage_cents"],
+        included=row["included_segments"],
+        taken=others + stopped.sent_segments + stopped.in_flight_segments,
+        credited=segments,
+    )
+    await store.upsert(
+        tx,
+        stopped.message_id,
+        version=known["version"] if known is not None else 0,
+        status="reserved" if is_reserved else "settled",
+        segment_bound=bound - segments if is_reserved else bound,
+    )
+    await store.credit(tx, stopped.message_id, segments=segments, cents=cents)
+    if is_reserved:
+        await subscription_store.add(tx, [tx.tenant], [0], [held_segments(bound - segments, used) - holds])
+    await outbox.add(
+        tx, MessageCredited(message_id=stopped.message_id, credited_segments=segments, credited_cents=cents)
+    )

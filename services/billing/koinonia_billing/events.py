@@ -3,7 +3,7 @@
 from functools import partial
 
 from koinonia.bus import Subscription
-from koinonia.events.delivery import RecipientsUpdated
+from koinonia.events.delivery import BroadcastStopped, RecipientsUpdated
 from koinonia.events.gateway import ChurchChanged
 from koinonia.events.messaging import MessageAccepted, MessageCompleted, MessageDue
 from koinonia_billing import authorizations, subscriptions, usage
@@ -20,7 +20,8 @@ def listing(settings: BillingSettings) -> list[Subscription]:
                 MessageAccepted: authorizations.expect,
                 MessageDue: authorizations.authorize,
                 MessageCompleted: authorizations.settle,
+                BroadcastStopped: authorizations.credit,
             },
         ),
-        Subscription("billing.usage", {RecipientsUpdated: usage.meter}, batch=200, linger_seconds=0.02),
+        Subscription("billing.usage", {RecipientsUpdated: usage.meter}, batch=200, linger_seconds=0.2),
     ]

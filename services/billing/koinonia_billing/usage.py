@@ -17,12 +17,12 @@ from koinonia_billing.subscriptions import church_key
 
 
 async def meter(tx: Transaction, received: Sequence[Envelope[RecipientsUpdated]]) -> None:
-    """Write a batch of accepted texts into the ledger; at most four statements for any number of churches.
+    """Write a batch of accepted texts, tests excepted, into the ledger; at most four statements for any churches.
 
     Raises:
         FactMissing: a church of the batch has no subscription yet.
     """
-    accepted = [event for event in received if event.data.accepted_segments > 0]
+    accepted = [event for event in received if event.data.accepted_segments > 0 and not event.data.test]
     if not accepted:
         return
     used: Counter[UUID] = Counter()

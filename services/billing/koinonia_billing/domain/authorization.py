@@ -50,6 +50,17 @@ def held_segments(bound: int, used: int) -> int:
     return max(0, bound - used)
 
 
+def credited_segments(bound: int, sent: int, in_flight: int) -> int:
+    """What a stopped broadcast that had reserved ``bound`` cannot use any more."""
+    return max(0, bound - sent - in_flight)
+
+
+def credited_cents(*, overage_cents: int | None, included: int, taken: int, credited: int) -> int:
+    """What ``credited`` segments would have cost on top of the ``taken`` ones, used or still reserved."""
+    beyond = max(0, taken + credited - included) - max(0, taken - included)
+    return beyond * (overage_cents or 0)
+
+
 def cost_cents(*, price_cents: int, overage_cents: int | None, included: int, used: int) -> int:
     """What a period costs: the plan's price, and each segment beyond the included."""
     return price_cents + max(0, used - included) * (overage_cents or 0)

@@ -1,7 +1,8 @@
 """The usage ledger: what the carrier accepted."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from uuid import UUID
 
 import asyncpg
 
@@ -53,3 +54,29 @@ _SUM_BY_DAY = statement(
 async def sum_by_day(tx: Transaction, begin: datetime, end: datetime) -> list[asyncpg.Record]:
     """The church's ``recipients`` and ``segments`` per UTC ``day``, from ``begin`` to before ``end``."""
     return await tx.fetch(_SUM_BY_DAY, id_floor(begin), id_floor(end))
+
+
+CLOCK_SKEW = timedelta(seconds=2)
+"""Between the database, by whose clock a text was accepted, and the process that made the line's id."""
+LONGEST_TRANSACTION = timedelta(minutes=1)
+
+_FIND_METERED_AT = statement(
+    "usage_ledger.find_metered_at",
+    """
+    SELECT recorded_at
+    FROM usage_ledger
+    WHERE church_id = $1 AND id >= $2 AND id < $3 AND source_id = $4
+    ORDER BY recorded_at < $5, id  -- no line is made before the acceptance but by the clocks' difference
+    LIMIT 1
+    """,
+)
+
+
+async def find_metered_at(tx: Transaction, source_id: UUID, accepted_at: datetime) -> datetime | None:
+    """When the line was made that has a text accepted at this time; None: it is not in the ledger yet.
+
+    A line's id is that of the event which left in the transaction that noted the acceptance.
+    """
+    first, last = id_floor(accepted_at - CLOCK_SKEW), id_floor(accepted_at + LONGEST_TRANSACTION)
+    found: datetime | None = await tx.fetch_value(_FIND_METERED_AT, tx.tenant, first, last, source_id, accepted_at)
+    return found

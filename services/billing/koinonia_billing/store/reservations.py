@@ -1,6 +1,7 @@
 """Reservations: what broadcasts may use until they are completed."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -24,7 +25,11 @@ async def insert_expected(tx: Transaction, message_id: UUID, segment_bound: int)
 
 _FIND = statement(
     "reservations.find",
-    "SELECT version, status, segment_bound, used_segments FROM reservations WHERE message_id = $1",
+    """
+    SELECT version, status, segment_bound, used_segments, credited_segments, credited_cents
+    FROM reservations
+    WHERE message_id = $1
+    """,
 )
 
 
@@ -36,11 +41,11 @@ async def find(tx: Transaction, message_id: UUID) -> asyncpg.Record | None:
 _UPSERT = statement(
     "reservations.upsert",
     """
-    INSERT INTO reservations (message_id, church_id, version, status, segment_bound)
-    VALUES ($1, $2, $3, $4, $5)
+    INSERT INTO reservations (message_id, church_id, version, status, segment_bound, authorized_at)
+    VALUES ($1, $2, $3, $4, $5, CASE WHEN $4 = 'reserved' THEN clock_timestamp() END)
     ON CONFLICT (message_id) DO UPDATE
     SET version = excluded.version, status = excluded.status, segment_bound = excluded.segment_bound,
-        changed_at = clock_timestamp()
+        authorized_at = coalesce(reservations.authorized_at, excluded.authorized_at), changed_at = clock_timestamp()
     """,
 )
 
@@ -48,6 +53,33 @@ _UPSERT = statement(
 async def upsert(tx: Transaction, message_id: UUID, *, version: int, status: str, segment_bound: int) -> None:
     """Store the answer to the question of this version."""
     await tx.execute(_UPSERT, message_id, tx.tenant, version, status, segment_bound)
+
+
+_CREDIT = statement(
+    "reservations.credit",
+    """
+    UPDATE reservations
+    SET credited_segments = $2, credited_cents = $3, changed_at = clock_timestamp()
+    WHERE message_id = $1
+    """,
+)
+
+
+async def credit(tx: Transaction, message_id: UUID, *, segments: int, cents: int) -> None:
+    """Note what a cancelled message has given back."""
+    await tx.execute(_CREDIT, message_id, segments, cents)
+
+
+_FIND_AUTHORIZED_AT = statement(
+    "reservations.find_authorized_at",
+    "SELECT authorized_at FROM reservations WHERE message_id = $1 AND church_id = $2",
+)
+
+
+async def find_authorized_at(tx: Transaction, message_id: UUID) -> datetime | None:
+    """When a broadcast was first authorized."""
+    found: datetime | None = await tx.fetch_value(_FIND_AUTHORIZED_AT, message_id, tx.tenant)
+    return found
 
 
 _USE = statement(

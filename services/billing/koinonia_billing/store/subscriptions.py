@@ -92,6 +92,36 @@ async def lock_many(tx: Transaction, church_ids: Sequence[UUID]) -> set[UUID]:
     return {row["church_id"] for row in await tx.fetch(_LOCK_MANY, church_ids)}
 
 
+_SET_PLAN = statement(
+    "subscriptions.set_plan",
+    """
+    UPDATE subscriptions
+    SET
+        plan_code = plans.code, included_segments = plans.included_segments,
+        status = CASE WHEN plans.code = 'trial' THEN 'trialing' ELSE 'active' END,
+        version = version + 1
+    FROM plans
+    WHERE church_id = $1 AND plans.code = $2
+    RETURNING version, plan_code, status, period_start, period_end, subscriptions.included_segments
+    """,
+)
+
+
+async def set_plan(tx: Transaction, code: str) -> asyncpg.Record | None:
+    """Give the church another plan within its running period; answers its subscription at the next version."""
+    return await tx.fetch_row(_SET_PLAN, tx.tenant, code)
+
+
+_LOCK_PLAN = statement(
+    "subscriptions.lock_plan", "SELECT plan_code, status FROM subscriptions WHERE church_id = $1 FOR UPDATE"
+)
+
+
+async def lock_plan(tx: Transaction) -> asyncpg.Record | None:
+    """The plan of the transaction's church, whatever else the transaction may see; nobody decides by it meanwhile."""
+    return await tx.fetch_row(_LOCK_PLAN, tx.tenant)
+
+
 _ADD = statement(
     "subscriptions.add",
     """

@@ -2,24 +2,27 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from koinonia import clock
 from koinonia.api import billing
 from koinonia.db import Database, statement
 from koinonia.db.statistics import StatementLog
 from koinonia.events import Envelope
-from koinonia.events.billing import MessageAuthorized, MessageDeclined, SubscriptionChanged
-from koinonia.events.delivery import RecipientsUpdated
+from koinonia.events.billing import MessageAuthorized, MessageCredited, MessageDeclined, SubscriptionChanged
+from koinonia.events.delivery import BroadcastStopped, RecipientsUpdated
 from koinonia.events.gateway import ChurchChanged
 from koinonia.events.messaging import MessageAccepted, MessageCompleted, MessageDue
 from koinonia.ids import new_id
 from koinonia.service import Running
 from koinonia.testing.fixtures import wait_until
 from koinonia.testing.services import BusProbe, Caller, StartService
-from koinonia_billing import usage
+from koinonia.trail import TELL, Question
+from koinonia_billing import authorizations, usage
 from koinonia_billing.app import build
 from koinonia_billing.settings import BillingSettings
 
@@ -271,6 +274,91 @@ async def _meter_and_die(database: Database, event: Envelope[RecipientsUpdated])
         raise InterruptedError
 
 
+def stopped(message_id: UUID, sent: int, in_flight: int) -> BroadcastStopped:
+    return BroadcastStopped(
+        message_id=message_id,
+        sent_recipients=sent,
+        sent_segments=sent,
+        in_flight_recipients=in_flight,
+        in_flight_segments=in_flight,
+    )
+
+
+@pytest.mark.parametrize("metered", ["before", "after"])
+async def test_a_stopped_broadcast_gives_back_what_it_cannot_use_however_far_metering_has_come(
+    subscribed: Service, bus: BusProbe, church_id: UUID, caller: Caller, metered: str
+) -> None:
+    message_id = new_id()
+    await bus.publish(due(message_id, 60), church_id)
+    await bus.next(MessageAuthorized)
+    if metered == "before":
+        await bus.publish(accepted(message_id, 20), church_id)
+        await wait_until(lambda: _reached(subscribed, caller, church_id, (20, 40, 40)))
+    told = await bus.publish(stopped(message_id, 20, 5), church_id)
+    credited = (await bus.next(MessageCredited)).data
+    assert (credited.message_id, credited.credited_segments, credited.credited_cents) == (message_id, 35, 0)
+    assert sum((await figures(subscribed, caller, church_id))[:2]) == 25
+    await bus.publish_envelope(told)  # the same event again: the inbox
+    await bus.publish(stopped(message_id, 20, 5), church_id)  # the same in another event: the reservation
+    if metered == "after":
+        await bus.publish(accepted(message_id, 20), church_id)
+    await bus.publish(accepted(message_id, 3), church_id)  # of those in flight
+    await wait_until(lambda: _reached(subscribed, caller, church_id, (23, 2, 75)))
+    await bus.publish(MessageCompleted(message_id=message_id, recipient_count=60), church_id)
+    await wait_until(lambda: _reached(subscribed, caller, church_id, (23, 0, 77)))
+    assert await bus.all(MessageCredited) == []
+
+
+async def test_a_stop_told_after_the_message_was_completed_is_credited_and_gives_nothing_back_twice(
+    subscribed: Service, bus: BusProbe, church_id: UUID, caller: Caller
+) -> None:
+    message_id = new_id()
+    await bus.publish(due(message_id, 60), church_id)
+    await bus.next(MessageAuthorized)
+    await bus.publish(accepted(message_id, 20), church_id)
+    await wait_until(lambda: _reached(subscribed, caller, church_id, (20, 40, 40)))
+    await bus.publish(MessageCompleted(message_id=message_id, recipient_count=60), church_id)
+    await wait_until(lambda: _reached(subscribed, caller, church_id, (20, 0, 80)))
+    await bus.publish(stopped(message_id, 20, 0), church_id)
+    assert (await bus.next(MessageCredited)).data.credited_segments == 40
+    assert await figures(subscribed, caller, church_id) == (20, 0, 80)
+
+
+@pytest.mark.parametrize("known", ["not", "expected", "declined"])
+async def test_a_stopped_broadcast_that_had_reserved_nothing_is_credited_nothing_and_reserves_nothing_later(
+    subscribed: Service, bus: BusProbe, church_id: UUID, caller: Caller, known: str
+) -> None:
+    message_id = new_id()
+    if known == "expected":
+        await bus.publish(MessageAccepted(message_id=message_id, recipient_count=60, segment_bound=60), church_id)
+    if known == "declined":
+        await bus.publish(due(message_id, 600), church_id)
+        await bus.next(MessageDeclined)
+    await bus.publish(stopped(message_id, 0, 0), church_id)
+    assert (await bus.next(MessageCredited)).data.credited_segments == 0
+    await bus.publish(due(message_id, 60, version=2), church_id)
+    await bus.publish(due(new_id(), 1), church_id)
+    await bus.next(MessageAuthorized)
+    assert await figures(subscribed, caller, church_id) == (0, 1, 99)
+
+
+async def test_a_credit_killed_before_its_commit_leaves_nothing(
+    subscribed: Service, bus: BusProbe, church_id: UUID, caller: Caller
+) -> None:
+    message_id = new_id()
+    await bus.publish(due(message_id, 60), church_id)
+    time = (await bus.next(MessageAuthorized)).time
+    told = stopped(message_id, 0, 0)
+    with pytest.raises(InterruptedError):
+        async with subscribed.parts.database.tenant(church_id) as tx:
+            await authorizations.credit(tx, Envelope(id=new_id(), time=time, data=told, church_id=church_id))
+            raise InterruptedError
+    assert await figures(subscribed, caller, church_id) == (0, 60, 40)
+    await bus.publish(told, church_id)
+    assert (await bus.next(MessageCredited)).data.credited_segments == 60
+    assert await figures(subscribed, caller, church_id) == (0, 0, 100)
+
+
 async def test_a_batch_of_many_churches_takes_four_statements(
     service: Service, bus: BusProbe, count_statements: Callable[[], AbstractContextManager[StatementLog]]
 ) -> None:
@@ -292,3 +380,39 @@ async def test_a_batch_of_many_churches_takes_four_statements(
 
 
 _TABLES = ("subscriptions", "reservations", "usage_ledger")
+
+
+async def test_a_trail_tells_what_was_reserved_and_since_when_it_is_on_the_bill(
+    subscribed: Service, bus: BusProbe, church_id: UUID, caller: Caller
+) -> None:
+    message_id = new_id()
+    before = clock.now()
+    await bus.publish(due(message_id, 60), church_id)
+    await bus.next(MessageAuthorized)
+    earlier = await bus.publish(accepted(message_id, 1), church_id)
+    await wait_until(lambda: _reached(subscribed, caller, church_id, (1, 59, 40)))
+
+    async def told(accepted_at: datetime | None, **fields: Any) -> dict[str, datetime]:
+        question = Question(
+            recipient_id=new_id(),
+            source_id=message_id,
+            phone_index=b"i",
+            status="sent",
+            accepted_at=accepted_at,
+            until=clock.now(),
+            **{"kind": "broadcast", **fields},
+        )
+        status, answer = await caller(subscribed, TELL, church_id=church_id, body=question)
+        assert status == 200
+        return {each["event"]: datetime.fromisoformat(each["at"]) for each in answer["entries"]}
+
+    found = await told(None)
+    assert found.keys() == {"authorized"}
+    assert before < found["authorized"] < clock.now()
+    assert (await told(earlier.time))["metered"] == earlier.time
+    not_yet = clock.now() + timedelta(seconds=30)
+    assert (await told(not_yet)).keys() == {"authorized"}  # its line has not come
+    assert (await told(earlier.time, kind="reply")).keys() == {"metered"}
+    await bus.publish(MessageCompleted(message_id=message_id, recipient_count=1), church_id)
+    await wait_until(lambda: _reached(subscribed, caller, church_id, (1, 0, 99)))
+    assert (await told(None))["authorized"] == found["authorized"]  # settled since, authorized then

@@ -3,7 +3,16 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from koinonia_billing.domain.authorization import Standing, cost_cents, decide, held_segments
+import pytest
+
+from koinonia_billing.domain.authorization import (
+    Standing,
+    cost_cents,
+    credited_cents,
+    credited_segments,
+    decide,
+    held_segments,
+)
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 STANDING = Standing(
@@ -60,3 +69,15 @@ def test_a_period_costs_its_price_and_the_overage() -> None:
     assert cost_cents(price_cents=2900, overage_cents=2, included=100, used=90) == 2900
     assert cost_cents(price_cents=2900, overage_cents=2, included=100, used=110) == 2920
     assert cost_cents(price_cents=0, overage_cents=None, included=100, used=110) == 0
+
+
+def test_what_a_stopped_broadcast_cannot_use_any_more_is_credited() -> None:
+    assert credited_segments(100, 30, 5) == 65
+    assert credited_segments(10, 12, 0) == 0  # more was sent than reserved: a person sent one twice
+
+
+@pytest.mark.parametrize(("overage_cents", "taken", "cents"), [(2, 200, 100), (2, 70, 40), (2, 10, 0), (None, 200, 0)])
+def test_a_credit_is_worth_what_it_would_have_cost_beyond_the_included(
+    overage_cents: int | None, taken: int, cents: int
+) -> None:
+    assert credited_cents(overage_cents=overage_cents, included=100, taken=taken, credited=50) == cents

@@ -1,0 +1,1 @@
+ALTER TABLE reservations DROP COLUMN credited_segments, DROP COLUMN credited_cents;
