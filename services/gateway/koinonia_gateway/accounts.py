@@ -10,13 +10,14 @@ from koinonia import clock
 from koinonia.api.auth import Admin, Church, RegisterRequest, Session
 from koinonia.bus import outbox
 from koinonia.db import Transaction
-from koinonia.errors import Conflict
-from koinonia.events.gateway import ChurchChanged
+from koinonia.errors import AuthenticationFailed, Conflict
+from koinonia.events.gateway import AdminChanged, ChurchChanged
 from koinonia.ids import new_id
 from koinonia.security import tokens
 from koinonia.security.keys import Keys
 from koinonia.security.tokens import OpaqueToken, SessionToken
 from koinonia_gateway.audit import Actor
+from koinonia_gateway.domain import mfa as mfa_rules
 from koinonia_gateway.domain import sessions as rules
 from koinonia_gateway.domain.sessions import Judgement
 from koinonia_gateway.store import admins, churches
@@ -42,6 +43,13 @@ class Renewal:
     judgement: Judgement
     opened: Opened | None = None
     ended_session_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A login that awaits the second factor: what its browser shows with the code."""
+
+    token: SessionToken
 
 
 async def register(
@@ -77,20 +85,32 @@ async def register(
     )
     who = actor.known_as(admin_id)
     opened = await _open(tx, admin_id, _registered(tx.tenant, admin_id, request, now), who)
-    await outbox.add(tx, changed, who.did("church.registered", target=("church", tx.tenant)))
+    founder = AdminChanged(admin_id=admin_id, version=1, role="owner", status="active")
+    await outbox.add(tx, changed, founder, who.did("church.registered", target=("church", tx.tenant)))
     return opened
 
 
 async def log_in(
-    tx: Transaction, keys: Keys, admin_id: UUID, *, new_password_hash: str | None, actor: Actor
-) -> Opened | None:
-    """Begin a session of an admin whose password was right; None: the account has just gone."""
-    row = await admins.find_with_church(tx, admin_id)
+    tx: Transaction,
+    keys: Keys,
+    admin_id: UUID,
+    *,
+    password_version: int,
+    new_password_hash: str | None,
+    actor: Actor,
+) -> Opened | Awaited | None:
+    """Begin a session of an admin whose password was right, or await the second factor.
+
+    None: the account has just gone, or has another password.
+    """
+    row = await admins.lock_with_church(tx, admin_id, password_version)
     if row is None:
         return None
     if new_password_hash is not None:
         await admins.update_password_hash(tx, admin_id, new_password_hash)
     who = actor.known_as(admin_id)
+    if row["mfa_enabled"]:
+        return await _await_mfa(tx, row, who)
     opened = await _open(tx, admin_id, view(keys, row), who)
     await outbox.add(tx, who.did("login.succeeded", target=("session", opened.access.session_id)))
     return opened
@@ -125,7 +145,7 @@ async def renew(tx: Transaction, keys: Keys, digest: bytes, actor: Actor) -> Ren
     session = view(keys, who)
     opened = Opened(
         session=session,
-        access=_access(session, session_id, now, row["session_expires_at"]),
+        access=_access(session, session_id, now, row["session_expires_at"], mfa_verified=row["mfa_verified"]),
         refresh=refresh,
         refresh_expires_at=refresh_expires_at,
     )
@@ -137,6 +157,47 @@ async def log_out(tx: Transaction, session_id: UUID, actor: Actor) -> None:
     admin_id = await session_store.end(tx, session_id, "logout", clock.now())
     if admin_id is not None:
         await outbox.add(tx, actor.known_as(admin_id).did("logout", target=("session", session_id)))
+
+
+async def admit(tx: Transaction, keys: Keys, row: asyncpg.Record, session_id: UUID) -> Opened | None:
+    """Begin a session that awaited the second factor; None: it has begun before, has ended or run out.
+
+    ``row`` is of ``admins.find_with_church``.
+    """
+    now, refresh, session = clock.now(), tokens.make_opaque(), view(keys, row)
+    expires_at = rules.session_expiry(now)
+    refresh_expires_at = rules.refresh_expiry(now, expires_at)
+    begun = await session_store.admit(
+        tx,
+        session_id,
+        row["id"],
+        at=now,
+        expires_at=expires_at,
+        digest=refresh.digest,
+        refresh_expires_at=refresh_expires_at,
+    )
+    if not begun:
+        return None
+    access = _access(session, session_id, now, expires_at, mfa_verified=True)
+    return Opened(session=session, access=access, refresh=refresh, refresh_expires_at=refresh_expires_at)
+
+
+async def begin_anew(
+    tx: Transaction, keys: Keys, row: asyncpg.Record, session_id: UUID, *, mfa_verified: bool, actor: Actor
+) -> tuple[Opened, tuple[UUID, ...]]:
+    """End every session of an admin whose second factor has changed, and let this one go on as a new one.
+
+    It lives no longer than the one it replaces. Answers the ended ones too; ``row`` is of ``admins.find_with_church``.
+
+    Raises:
+        AuthenticationFailed: the session has just ended.
+    """
+    expires_at = await session_store.find_expiry(tx, session_id, row["id"])
+    ended = await session_store.end_all(tx, row["id"], None, "mfa", clock.now())
+    if expires_at is None or session_id not in ended:
+        raise AuthenticationFailed
+    opened = await _open(tx, row["id"], view(keys, row), actor, expires_at=expires_at, mfa_verified=mfa_verified)
+    return opened, tuple(ended)
 
 
 def view(keys: Keys, row: asyncpg.Record) -> Session:
@@ -151,15 +212,48 @@ def view(keys: Keys, row: asyncpg.Record) -> Session:
         first_name=row["first_name"],
         last_name=row["last_name"],
         role=row["role"],
-        mfa_enabled=False,
+        mfa_enabled=row["mfa_enabled"],
         created_at=row["created_at"],
     )
     return Session(church=church, admin=admin)
 
 
-async def _open(tx: Transaction, admin_id: UUID, session: Session, actor: Actor) -> Opened:
+async def _await_mfa(tx: Transaction, row: asyncpg.Record, actor: Actor) -> Awaited:
+    now, session_id = clock.now(), new_id()
+    expires_at = now + mfa_rules.PROOF_LIFE
+    await session_store.insert_awaiting(
+        tx,
+        session_id,
+        row["id"],
+        user_agent=actor.user_agent[:300],
+        address=actor.address,
+        at=now,
+        expires_at=expires_at,
+    )
+    await outbox.add(tx, actor.did("login.awaits_mfa", target=("session", session_id)))
+    token = SessionToken(
+        type="mfa",
+        admin_id=row["id"],
+        session_id=session_id,
+        church_id=tx.tenant,
+        role=row["role"],
+        mfa_verified=False,
+        expires_at=expires_at,
+    )
+    return Awaited(token)
+
+
+async def _open(
+    tx: Transaction,
+    admin_id: UUID,
+    session: Session,
+    actor: Actor,
+    *,
+    expires_at: datetime | None = None,
+    mfa_verified: bool = False,
+) -> Opened:
     now, session_id, refresh = clock.now(), new_id(), tokens.make_opaque()
-    expires_at = rules.session_expiry(now)
+    expires_at = expires_at or rules.session_expiry(now)
     refresh_expires_at = rules.refresh_expiry(now, expires_at)
     await session_store.insert(
         tx,
@@ -171,8 +265,9 @@ async def _open(tx: Transaction, admin_id: UUID, session: Session, actor: Actor)
         expires_at=expires_at,
         digest=refresh.digest,
         refresh_expires_at=refresh_expires_at,
+        mfa_verified=mfa_verified,
     )
-    access = _access(session, session_id, now, expires_at)
+    access = _access(session, session_id, now, expires_at, mfa_verified=mfa_verified)
     return Opened(session=session, access=access, refresh=refresh, refresh_expires_at=refresh_expires_at)
 
 
@@ -191,13 +286,15 @@ def _registered(church_id: UUID, admin_id: UUID, request: RegisterRequest, now: 
     return Session(church=church, admin=admin)
 
 
-def _access(session: Session, session_id: UUID, now: datetime, session_expires_at: datetime) -> SessionToken:
+def _access(
+    session: Session, session_id: UUID, now: datetime, session_expires_at: datetime, *, mfa_verified: bool
+) -> SessionToken:
     return SessionToken(
         type="access",
         admin_id=session.admin.id,
         session_id=session_id,
         church_id=session.church.id,
         role=session.admin.role,
-        mfa_verified=False,
+        mfa_verified=mfa_verified,
         expires_at=rules.access_expiry(now, session_expires_at),
     )

@@ -1,5 +1,6 @@
 """API keys: made, listed, rotated, revoked."""
 
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -10,7 +11,7 @@ from koinonia.api.common import Page, PageQuery
 from koinonia.bus import outbox
 from koinonia.db import Transaction
 from koinonia.db.cursor import decode_cursor, encode_cursor
-from koinonia.errors import NotFound, ValidationFailed
+from koinonia.errors import Conflict, NotFound, ValidationFailed
 from koinonia.ids import new_id
 from koinonia.security import api_keys as secrets
 from koinonia_gateway.audit import Actor
@@ -38,7 +39,7 @@ async def create(tx: Transaction, request: ApiKeyRequest, actor: Actor) -> ApiKe
     now = clock.now()
     if request.expires_at is not None and request.expires_at <= now:
         raise ValidationFailed.field("expiresAt", "Must be in the future")
-    text, key = secrets.make()
+    text, key = secrets.make(request.kind)
     row = await store.insert(
         tx,
         new_id(),
@@ -46,26 +47,48 @@ async def create(tx: Transaction, request: ApiKeyRequest, actor: Actor) -> ApiKe
         secret_digest=key.secret_digest,
         name=request.name,
         role=request.role,
+        kind=key.kind,
         at=now,
         expires_at=request.expires_at,
     )
     if row is None:
         raise NotFound
-    await outbox.add(tx, actor.did("api_key.created", target=("api_key", row["id"]), role=request.role))
+    await outbox.add(
+        tx, actor.did("api_key.created", target=("api_key", row["id"]), role=request.role, kind=request.kind)
+    )
     return ApiKeyCreated(api_key=_view(row), key=text)
 
 
-async def rotate(tx: Transaction, key_id: UUID, actor: Actor) -> ApiKeyCreated:
-    """Give a key a new secret; the old one ends within a second.
+async def rotate(tx: Transaction, key_id: UUID, overlap: timedelta, actor: Actor) -> ApiKeyCreated:
+    """Make a key's successor, of the same name, kind, role and expiry; both open until the overlap ends.
 
     Raises:
         NotFound: there is no such key.
+        Conflict: it has a successor already, or has expired.
     """
-    text, key = secrets.make()
-    row = await store.rotate(tx, key_id, key.public_id, key.secret_digest)
-    if row is None:
+    old = await store.find(tx, key_id)
+    if old is None:
         raise NotFound
-    await outbox.add(tx, actor.did("api_key.rotated", target=("api_key", key_id)))
+    now = clock.now()
+    text, key = secrets.make(old["kind"])
+    row = await store.rotate(
+        tx,
+        key_id,
+        new_id(),
+        public_id=key.public_id,
+        secret_digest=key.secret_digest,
+        at=now,
+        ends_at=now + overlap,
+    )
+    if row is None:
+        raise Conflict("This key was rotated already, or has ended.")
+    overlap_seconds = str(int(overlap.total_seconds()))
+    await outbox.add(
+        tx,
+        actor.did(
+            "api_key.rotated", target=("api_key", key_id), successor=str(row["id"]), overlapSeconds=overlap_seconds
+        ),
+    )
     return ApiKeyCreated(api_key=_view(row), key=text)
 
 
@@ -96,9 +119,11 @@ def _view(row: asyncpg.Record) -> ApiKey:
     return ApiKey(
         id=row["id"],
         name=row["name"],
-        prefix=f"koi_live_{row['public_id']}",
+        kind=row["kind"],
+        prefix=f"koi_{row['kind']}_{row['public_id']}",
         role=row["role"],
         created_at=row["created_at"],
         last_used_at=row["last_used_at"],
         expires_at=row["expires_at"],
+        successor_id=row["successor_id"],
     )

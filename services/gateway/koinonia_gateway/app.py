@@ -4,17 +4,24 @@ from koinonia.carrier.webhooks import Verifier
 from koinonia.security.passwords import Passwords
 from koinonia.service import Parts, ServiceDefinition
 from koinonia_gateway import events
+from koinonia_gateway.budgets import Budgets
 from koinonia_gateway.callers import Callers
+from koinonia_gateway.confirmation import Confirmation
 from koinonia_gateway.forwarding import Forwarder
-from koinonia_gateway.http import churches, docs
+from koinonia_gateway.http import churches, docs, trail
+from koinonia_gateway.http.admins import Admins
 from koinonia_gateway.http.auth import Auth
+from koinonia_gateway.http.passwords import PasswordRoutes
 from koinonia_gateway.http.progress import Progress
+from koinonia_gateway.http.sessions import SessionRoutes
 from koinonia_gateway.http.webhooks import Webhooks
 from koinonia_gateway.intake import Intake
 from koinonia_gateway.limits import Limiter
 from koinonia_gateway.progress import Hub
 from koinonia_gateway.schedule import BacklogReport, delete_expired_sessions
 from koinonia_gateway.settings import GatewaySettings
+from koinonia_gateway.trail import Trails
+from koinonia_gateway.tries import Tries
 
 
 def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
@@ -25,17 +32,21 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
         database,
         keys,
         limiter,
-        rate=settings.rate("api"),
+        budgets=Budgets(limiter, database, settings),
         failed_keys=settings.rate("webhook"),
         public_url=settings.public_url,
         trusted_proxies=settings.proxy_networks,
+        cors_origins=settings.origins,
+        require_mfa=settings.require_mfa,
     )
     passwords = Passwords(settings.password_cost)
-    forwarder = Forwarder(keys, settings.owner_urls)
+    tries = Tries(limiter, settings.rate("auth"))
+    confirmation = Confirmation(database, callers, passwords, tries)
+    forwarder = Forwarder(keys, settings.owner_urls, settings.forward_concurrency)
     hub = Hub(keys, forwarder.owners["messaging"])
     intake = Intake(database, parts.bus.publisher)
-    verifier, bad_signatures = Verifier(settings.telnyx_public_keys), settings.rate("webhook")
-    webhooks = Webhooks(database, keys, intake, verifier=verifier, limiter=limiter, rate=bad_signatures)
+    verifier, bad_signatures = Verifier(settings.telnyx_public_key or ()), settings.rate("webhook")
+    webhooks = Webhooks(database, keys, intake, callers, verifier=verifier, limiter=limiter, rate=bad_signatures)
 
     async def end_streams() -> None:
         await parts.life.stopping.wait()
@@ -49,9 +60,13 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
     return ServiceDefinition(
         handlers={
             **Auth(parts, callers, limiter, passwords).handlers(),
+            **Admins(parts, callers, limiter, passwords).handlers(),
             **churches.HANDLERS,
             **docs.HANDLERS,
+            **PasswordRoutes(parts, callers, passwords, tries=tries, confirmation=confirmation).handlers(),
             **Progress(hub, callers).handlers(),
+            **SessionRoutes(database, callers, confirmation).handlers(),
+            **trail.handlers(Trails(database, keys, forwarder.owners)),
             **webhooks.handlers(),
             **forwarder.handlers(),
         },
@@ -63,6 +78,7 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
         },
         identify=callers.identify,
         operators_port=settings.ops_port or 0,
+        cors_origins=settings.origins,
         https=settings.public_url.startswith("https://"),
         close=close,
     )

@@ -8,7 +8,7 @@ from koinonia import clock
 from koinonia.events.audit import ActionRecorded
 from koinonia.security.identity import Identity
 
-ActorKind = Literal["session", "api_key", "system", "anonymous"]
+ActorKind = Literal["session", "api_key", "operator", "system", "anonymous"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,11 @@ class Actor:
             address=identity.address,
             request_id=identity.request_id,
         )
+
+    @classmethod
+    def operator(cls) -> "Actor":
+        """Who runs a command on the platform's own machine."""
+        return cls(kind="operator", id=None, address="", request_id="")
 
     def known_as(self, admin_id: UUID) -> "Actor":
         """The same, once the login has told who it is."""
@@ -58,7 +63,7 @@ class Actor:
             occurred_at=clock.now(),
             target_kind=target[0] if target else None,
             target_id=target[1] if target else None,
-            address=self.address,
-            request_id=self.request_id,
+            address=self.address or None,
+            request_id=self.request_id or None,
             details=details,
         )

@@ -8,26 +8,32 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import asyncpg
+import structlog
 from aiohttp import web
 
 from koinonia import clock
 from koinonia.api import Endpoint
 from koinonia.db import Database
-from koinonia.errors import AuthenticationFailed, CsrfFailed, RateLimited
+from koinonia.errors import AuthenticationFailed, CsrfFailed, Forbidden, MfaRequired, RateLimited, is_transient
 from koinonia.security import api_keys as secrets
 from koinonia.security import tokens
+from koinonia.security.api_keys import ApiKeyKind
 from koinonia.security.identity import Identity, PrincipalKind, Role
 from koinonia.security.keys import Keys
 from koinonia.security.tokens import SessionToken
 from koinonia.web import EXTRA_HEADERS, REQUEST_ID
 from koinonia_gateway.audit import Actor
 from koinonia_gateway.briefly import Briefly
+from koinonia_gateway.budgets import Budgets
 from koinonia_gateway.domain import origins
 from koinonia_gateway.domain.addresses import Networks, client_address
-from koinonia_gateway.domain.rates import Rate, Standing
+from koinonia_gateway.domain.rates import Rate, Standing, headers_of
 from koinonia_gateway.limits import Limiter
 from koinonia_gateway.store import api_keys as key_store
 from koinonia_gateway.store import sessions as session_store
+
+log = structlog.get_logger()
 
 ACCESS_COOKIE = "accessToken"
 REFRESH_COOKIE = "refreshToken"
@@ -40,7 +46,12 @@ ADDRESS = web.RequestKey("address", str)
 _BEARER = "Bearer "
 _IDENTITY_SECONDS = 30
 _TOKENS_KEPT = 5000
+_KEYS_KEPT = 5000
 _LAST_USE_SECONDS = 60  # a key's last use is written no oftener
+
+
+class ChurchSuspended(Forbidden):
+    """Your church is suspended: nothing can be seen, changed or sent. Ask whoever runs this platform."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,8 @@ class _Session:
     admin_id: UUID
     role: Role
     mfa_verified: bool
+    mfa_required: bool  # by the church
+    is_suspended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,10 @@ class _Key:
     church_id: UUID
     digest: bytes
     role: Role
+    kind: ApiKeyKind
     expires_at: datetime | None
+    used_at: datetime | None
+    is_suspended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,9 @@ class Principal:
     role: Role
     mfa_verified: bool
     session_id: UUID | None = None
+    lacks_mfa: bool = False  # the second factor is required, and was not shown
+    test: bool = False
+    is_suspended: bool = False  # the church is
 
 
 class Callers:
@@ -80,19 +99,24 @@ class Callers:
         keys: Keys,
         limiter: Limiter,
         *,
-        rate: Rate,
+        budgets: Budgets,
         failed_keys: Rate,
         public_url: str,
         trusted_proxies: Networks = (),
+        cors_origins: frozenset[str] = frozenset(),
+        require_mfa: bool = False,
     ) -> None:
         self._database = database
         self._keys = keys
         self._limiter = limiter
-        self._rate = rate
+        self._budgets = budgets
         self._failed_keys = failed_keys
         self._public_url = public_url
         self._trusted_proxies = trusted_proxies
+        self._cors_origins = cors_origins
+        self._require_mfa = require_mfa
         self._tokens: dict[str, SessionToken] = {}
+        self._used: dict[UUID, datetime] = {}  # when each key's use was last noted here
         self._sessions: Briefly[tuple[UUID, UUID], _Session | None] = Briefly(self._load_session)
         self._api_keys: Briefly[str, _Key | None] = Briefly(self._load_key)
 
@@ -103,18 +127,28 @@ class Callers:
             RateLimited: this principal, or without one this address, has called too often, or this address has shown
                 too many keys that are none.
             CsrfFailed: a browser sends it, but not for our own pages.
+            ChurchSuspended: the caller's church is.
+            MfaRequired: a person sends it who must show the second factor first.
         """
-        forwarded = request.headers.getall(FORWARDED_HEADER, ())
-        request[ADDRESS] = client_address(request.remote, forwarded, self._trusted_proxies)
+        self.locate(request)
         if endpoint.raw_body and endpoint.access == "public":
             return None  # a webhook: its signature tells
         principal = await self._principal_within_limits(request)
-        await self._count(request, principal)
+        await self._count(request, endpoint, principal)
         if request.method not in origins.SAFE_METHODS and "Authorization" not in request.headers:
             self.check_origin(request)
             if principal is not None and principal.session_id is not None and endpoint.access != "public":
                 self.check_csrf(request, principal.session_id)
+        if principal is not None and principal.is_suspended and endpoint.access != "public":
+            raise ChurchSuspended
+        if principal is not None and principal.lacks_mfa and endpoint.access != "public" and not endpoint.before_mfa:
+            raise MfaRequired
         return None if principal is None else _identity(request, principal)
+
+    def locate(self, request: web.Request) -> None:
+        """Find out where a request comes from, for `address_of`."""
+        forwarded = request.headers.getall(FORWARDED_HEADER, ())
+        request[ADDRESS] = client_address(request.remote, forwarded, self._trusted_proxies)
 
     def check_origin(self, request: web.Request) -> None:
         """Refuse what another site's page sends.
@@ -122,7 +156,7 @@ class Callers:
         Raises:
             CsrfFailed: it does.
         """
-        if not origins.is_own(request.headers, self._public_url):
+        if not origins.is_own(request.headers, self._public_url, self._cors_origins):
             raise CsrfFailed("This request comes from another site.")
 
     def check_csrf(self, request: web.Request, session_id: UUID) -> None:
@@ -137,10 +171,9 @@ class Callers:
     async def is_still(self, caller: Identity, request: web.Request) -> bool:
         """Whether a caller whose answer takes long may still see it."""
         principal = await self._principal(request)
-        return principal is not None and (principal.id, principal.church_id) == (
-            caller.principal_id,
-            caller.church_id,
-        )
+        if principal is None or principal.lacks_mfa or principal.is_suspended:
+            return False
+        return (principal.id, principal.church_id) == (caller.principal_id, caller.church_id)
 
     def access_token(self, request: web.Request) -> SessionToken | None:
         """What the request's access cookie says, if it is ours; whether the session lives is not asked."""
@@ -187,7 +220,14 @@ class Callers:
         if known is None or known.admin_id != token.admin_id:
             return None
         return Principal(
-            token.church_id, known.admin_id, "session", known.role, known.mfa_verified, session_id=token.session_id
+            token.church_id,
+            known.admin_id,
+            "session",
+            known.role,
+            known.mfa_verified,
+            session_id=token.session_id,
+            is_suspended=known.is_suspended,
+            lacks_mfa=(self._require_mfa or known.mfa_required) and not known.mfa_verified,
         )
 
     async def _by_key(self, authorization: str) -> Principal | None:
@@ -197,30 +237,68 @@ class Callers:
             return None
         if known.expires_at is not None and known.expires_at <= clock.now():
             return None
-        return Principal(known.church_id, known.id, "api_key", known.role, mfa_verified=False)
+        await self._note_use(known)
+        return Principal(
+            known.church_id,
+            known.id,
+            "api_key",
+            known.role,
+            mfa_verified=False,
+            test=known.kind == "test",
+            is_suspended=known.is_suspended,
+        )
 
-    async def _count(self, request: web.Request, principal: Principal | None) -> None:
+    async def _count(self, request: web.Request, endpoint: Endpoint, principal: Principal | None) -> None:
         key = f"principal:{principal.id}" if principal is not None else f"address:{address_of(request)}"
-        standing = await self._limiter.hit_leased(self._rate, key)
-        request[EXTRA_HEADERS].update(standing.headers())
-        _refuse_exceeded(standing)
+        standings = await self._budgets.count(endpoint, key, None if principal is None else principal.church_id)
+        request[EXTRA_HEADERS].update(headers_of(standings))
+        _refuse_exceeded(standings[-1])
 
     async def _load_session(self, key: tuple[UUID, UUID]) -> _Session | None:
         church_id, session_id = key
         async with self._database.tenant(church_id) as tx:
             row = await session_store.find_state(tx, session_id, clock.now())
-        return None if row is None else _Session(row["admin_id"], row["role"], row["mfa_verified"])
+        if row is None:
+            return None
+        return _Session(row["admin_id"], row["role"], row["mfa_verified"], row["require_mfa"], _is_suspended(row))
 
     async def _load_key(self, public_id: str) -> _Key | None:
-        now = clock.now()
         async with self._database.across_churches() as tx:
             row = await key_store.find_by_public_id(tx, public_id)
-            if row is None:
-                return None
-            used_at = row["last_used_at"]
-            if used_at is None or used_at < now - timedelta(seconds=_LAST_USE_SECONDS):
-                await key_store.touch(tx, row["id"], now)
-        return _Key(row["id"], row["church_id"], row["secret_digest"], row["role"], row["expires_at"])
+        if row is None:
+            return None
+        return _Key(
+            id=row["id"],
+            church_id=row["church_id"],
+            digest=row["secret_digest"],
+            role=row["role"],
+            kind=row["kind"],
+            expires_at=row["expires_at"],
+            used_at=row["last_used_at"],
+            is_suspended=_is_suspended(row),
+        )
+
+    async def _note_use(self, key: _Key) -> None:
+        """Write down that a key was used, once a minute at most; where that fails, the request goes on."""
+        now = clock.now()
+        minute_ago = now - timedelta(seconds=_LAST_USE_SECONDS)
+        used_at = self._used.get(key.id, key.used_at)
+        if used_at is not None and used_at >= minute_ago:
+            return
+        if len(self._used) >= _KEYS_KEPT:
+            self._used.clear()
+        self._used[key.id] = now  # before it is written: requests that come meanwhile write nothing
+        try:
+            async with self._database.tenant(key.church_id) as tx:
+                await key_store.touch(tx, key.id, now, minute_ago)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("key_use_not_noted", reason=type(error).__name__)
+
+
+def _is_suspended(row: asyncpg.Record) -> bool:
+    return bool(row["church_status"] == "suspended")
 
 
 def address_of(request: web.Request) -> str:
@@ -256,4 +334,5 @@ def _identity(request: web.Request, principal: Principal) -> Identity:
         expires_at=clock.now() + timedelta(seconds=_IDENTITY_SECONDS),
         method=request.method,
         path=request.path,
+        test=principal.test,
     )

@@ -7,11 +7,11 @@ receipts apply by rank, and an inbound text keeps its event's id.
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
-from koinonia import clock, telemetry
+from koinonia import clock
 from koinonia.bus import Outgoing, Publisher, outbox
 from koinonia.db import Database
 from koinonia.errors import DependencyUnavailable, is_transient
@@ -29,7 +29,6 @@ SERVICE = "gateway"
 class _Waiting:
     what: Receipt | Envelope[Event]
     safe: "asyncio.Future[None]"
-    traceparent: str | None = field(default_factory=telemetry.current_traceparent)
 
 
 class Intake:
@@ -112,13 +111,12 @@ def _events(batch: list[_Waiting]) -> list[Envelope[Event]]:
     receipts = tuple(each.what for each in batch if isinstance(each.what, Receipt))
     events = [each.what for each in batch if not isinstance(each.what, Receipt)]
     if receipts:
-        first = next(each for each in batch if isinstance(each.what, Receipt))
         events.append(
             Envelope(
                 id=new_id(),
                 time=clock.now(),
                 data=StatusReceived(receipts=receipts),
-                traceparent=first.traceparent,
+                traceparent=receipts[0].traceparent,
                 service=SERVICE,
             )
         )

@@ -25,4 +25,5 @@ async def follow_number(tx: Transaction, received: Envelope[NumberChanged]) -> N
 
 async def follow_subscription(tx: Transaction, received: Envelope[SubscriptionChanged]) -> None:
     """Note the church's subscription."""
-    await churches.update_subscription(tx, received.data.status, received.data.version)
+    subscription = received.data
+    await churches.update_subscription(tx, subscription.status, subscription.plan, subscription.version)

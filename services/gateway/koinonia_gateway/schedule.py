@@ -13,6 +13,7 @@ from koinonia.events.gateway import BacklogReported
 from koinonia.ids import new_id
 from koinonia.life import Life
 from koinonia_gateway.intake import SERVICE
+from koinonia_gateway.store import passwords as password_store
 from koinonia_gateway.store import projections
 from koinonia_gateway.store import sessions as session_store
 
@@ -71,13 +72,14 @@ class BacklogReport:
 
 
 async def delete_expired_sessions(database: Database, life: Life) -> None:
-    """Delete what has expired, every ten minutes, until the process stops."""
+    """Delete what has expired, and tokens for forgotten passwords, every ten minutes, until the process stops."""
     while not life.stopping.is_set():
         try:
-            count = TIDY_ROWS
-            while count == TIDY_ROWS:
-                async with database.across_churches() as tx:
-                    count = await session_store.delete_expired(tx, clock.now(), TIDY_ROWS)
+            for delete in (session_store.delete_expired, password_store.delete_expired_resets):
+                count = TIDY_ROWS
+                while count == TIDY_ROWS:
+                    async with database.across_churches() as tx:
+                        count = await delete(tx, clock.now(), TIDY_ROWS)
         except Exception as error:
             if not is_transient(error):
                 raise

@@ -21,6 +21,11 @@ def refresh_expiry(now: datetime, session_expires_at: datetime) -> datetime:
     return min(now + IDLE_LIFE, session_expires_at)
 
 
+def used_after(now: datetime) -> datetime:
+    """When a session must have been used last, not to be over by now."""
+    return now - IDLE_LIFE
+
+
 def access_expiry(now: datetime, session_expires_at: datetime) -> datetime:
     """When an access token that is made now ends."""
     return min(now + ACCESS_LIFE, session_expires_at)

@@ -9,30 +9,30 @@ import structlog
 from koinonia import clock
 from koinonia.api import Endpoint, auth
 from koinonia.api.auth import Church as ChurchView
-from koinonia.api.auth import CsrfToken, LoginRequest, Me, RegisterRequest, Session
+from koinonia.api.auth import CsrfToken, Login, LoginRequest, Me, RegisterRequest, Session
 from koinonia.api.common import NoQuery
 from koinonia.db import Transaction
-from koinonia.errors import AuthenticationFailed, RateLimited, ValidationFailed, is_transient
+from koinonia.errors import AuthenticationFailed, ValidationFailed, is_transient
 from koinonia.ids import new_id
 from koinonia.security import passwords as password_rules
 from koinonia.security import tokens
 from koinonia.security.passwords import Passwords
 from koinonia.service import Parts
-from koinonia.web import EXTRA_HEADERS, Answer, Call, Cookie, Handler
+from koinonia.web import Answer, Call, Cookie, Handler
 from koinonia_gateway import accounts
-from koinonia_gateway.accounts import Opened
+from koinonia_gateway.accounts import Awaited, Opened
 from koinonia_gateway.audit import Actor
 from koinonia_gateway.callers import ACCESS_COOKIE, NOBODY, REFRESH_COOKIE, Callers, actor_of, address_of
+from koinonia_gateway.http.mfa import Mfa
 from koinonia_gateway.limits import Limiter
 from koinonia_gateway.settings import GatewaySettings
 from koinonia_gateway.store import admins
 from koinonia_gateway.store import churches as church_store
 from koinonia_gateway.store import sessions as session_store
+from koinonia_gateway.tries import Tries
 
 log = structlog.get_logger()
 
-# One address stands for a whole church behind its router; more than so many accounts from one is somebody's list.
-_ACCOUNTS_PER_ADDRESS = 20
 _COOKIE_PATH = "/"
 _REFRESH_PATH = "/api"  # the CSRF token of a session is asked for with it too
 _WRONG = "The e-mail address or the password is wrong."
@@ -49,7 +49,9 @@ class Auth:
         self._limiter = limiter
         self._passwords = passwords
         self._rate = parts.settings.rate("auth")
+        self._tries = Tries(limiter, self._rate)
         self._secure = parts.settings.public_url.startswith("https://")
+        self._mfa = Mfa(parts, callers, passwords, answer=self._answer, count_address=self._count_address)
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
         return {
@@ -59,6 +61,7 @@ class Auth:
             auth.LOGOUT: Handler(self.log_out, transaction=False),
             auth.ME: Handler(self.me),
             auth.CSRF: Handler(self.csrf, transaction=False),
+            **self._mfa.handlers(),
         }
 
     async def register(self, call: Call[RegisterRequest, NoQuery]) -> Answer:
@@ -97,9 +100,18 @@ class Auth:
         outdated = self._passwords.needs_rehash(account["password_hash"])
         new_hash = await self._passwords.hash(request.password) if outdated else None
         async with self._database.tenant(account["church_id"]) as tx:
-            opened = await accounts.log_in(tx, self._keys, account["id"], new_password_hash=new_hash, actor=actor)
+            opened = await accounts.log_in(
+                tx,
+                self._keys,
+                account["id"],
+                password_version=account["password_version"],
+                new_password_hash=new_hash,
+                actor=actor,
+            )
         if opened is None:
             raise AuthenticationFailed(_WRONG)
+        if isinstance(opened, Awaited):
+            return Answer(body=Login(mfa_required=True, mfa_token=tokens.issue(self._keys, opened.token)))
         return self._answer(opened)
 
     async def refresh(self, call: Call[None, NoQuery]) -> Answer:
@@ -149,6 +161,7 @@ class Auth:
             principal_kind=identity.principal_kind,
             role=identity.role,
             mfa_verified=identity.mfa_verified,
+            test=identity.test,
         )
 
     async def csrf(self, call: Call[None, NoQuery]) -> CsrfToken:
@@ -186,15 +199,10 @@ class Auth:
             log.warning("failed_login_not_recorded", reason=type(error).__name__)
 
     async def _count_address(self, call: Call[Any, NoQuery]) -> None:
-        standing = await self._limiter.hit(self._rate.times(_ACCOUNTS_PER_ADDRESS), f"auth:{address_of(call.request)}")
-        if standing.exceeded:
-            raise RateLimited(retry_after_seconds=standing.seconds_left)
+        await self._tries.count_address(call.request)
 
     async def _count(self, call: Call[LoginRequest, NoQuery], key: str) -> None:
-        standing = await self._limiter.hit(self._rate, key)
-        call.request[EXTRA_HEADERS].update(standing.headers())
-        if standing.exceeded:
-            raise RateLimited(retry_after_seconds=standing.seconds_left)
+        await self._tries.count(call.request, key)
 
     def _answer(self, opened: Opened) -> Answer:
         now = clock.now()

@@ -1,11 +1,12 @@
 """A church's settings, and its API keys."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from koinonia.api import Endpoint, auth, churches
-from koinonia.api.auth import ApiKey, ApiKeyCreated, ApiKeyRequest
+from koinonia.api.auth import ApiKey, ApiKeyCreated, ApiKeyRequest, RotateQuery
 from koinonia.api.churches import ChurchSettings, ChurchSettingsPatch
 from koinonia.api.common import NoQuery, Page, PageQuery
 from koinonia.db import Transaction
@@ -22,7 +23,8 @@ async def get_settings(call: Call[None, NoQuery], tx: Transaction) -> ChurchSett
 
 async def patch_settings(call: Call[ChurchSettingsPatch, NoQuery], tx: Transaction) -> ChurchSettings:
     """Change them."""
-    return await church_cases.change(tx, call.path["id"], call.body, Actor.of(call.identity))
+    actor, verified = Actor.of(call.identity), call.identity.mfa_verified
+    return await church_cases.change(tx, call.path["id"], call.body, actor, mfa_verified=verified)
 
 
 async def rebuild_settings(call: Call[Any, NoQuery], tx: Transaction, _made_id: UUID | None) -> ChurchSettings:
@@ -41,9 +43,10 @@ async def create_api_key(call: Call[ApiKeyRequest, NoQuery], tx: Transaction) ->
     return created
 
 
-async def rotate_api_key(call: Call[None, NoQuery], tx: Transaction) -> ApiKeyCreated:
-    """A new secret, shown this once."""
-    rotated = await api_keys.rotate(tx, call.path["id"], Actor.of(call.identity))
+async def rotate_api_key(call: Call[None, RotateQuery], tx: Transaction) -> ApiKeyCreated:
+    """A key's successor, shown this once."""
+    overlap = timedelta(hours=call.query.overlap_hours)
+    rotated = await api_keys.rotate(tx, call.path["id"], overlap, Actor.of(call.identity))
     call.made(rotated.api_key.id)
     return rotated
 

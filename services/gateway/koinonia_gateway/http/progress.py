@@ -1,7 +1,7 @@
 """Live progress of a message, to whoever of its church watches."""
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from uuid import UUID
@@ -30,7 +30,7 @@ class Progress:
         self._hub = hub
         self._callers = callers
         self._heartbeat_seconds = heartbeat_seconds
-        self._streams: Counter[UUID] = Counter()
+        self._streams: defaultdict[UUID, list[web.Request]] = defaultdict(list)
 
     def handlers(self) -> Mapping[Endpoint, Raw]:
         return {messages.EVENTS: Raw(self.stream)}
@@ -41,7 +41,7 @@ class Progress:
             raise AuthenticationFailed
         decoding.query(messages.EVENTS, request.query)
         message_id, seen = _message_id(request), _seen(request)
-        with self._place(caller.principal_id):
+        with self._place(caller.principal_id, request):
             return await self._stream(request, caller, message_id, seen)
 
     async def _stream(
@@ -59,21 +59,22 @@ class Progress:
         return response
 
     @contextmanager
-    def _place(self, principal_id: UUID) -> Iterator[None]:
-        """One of a principal's places.
+    def _place(self, principal_id: UUID, request: web.Request) -> Iterator[None]:
+        """One of a principal's places. Who has left gives it back at once, though the stream learns of it later.
 
         Raises:
             RateLimited: all are taken.
         """
-        if self._streams[principal_id] >= STREAMS_PER_PRINCIPAL:
+        streams = self._streams[principal_id]
+        if sum(_is_there(each) for each in streams) >= STREAMS_PER_PRINCIPAL:
             raise RateLimited("Too many streams are open; close one first.")
-        self._streams[principal_id] += 1
+        streams.append(request)
         try:
             yield
         finally:
-            self._streams[principal_id] -= 1
-            if not self._streams[principal_id]:
-                del self._streams[principal_id]
+            streams.remove(request)
+            if not streams:
+                self._streams.pop(principal_id, None)
 
     async def _send_all(
         self, request: web.Request, response: web.StreamResponse, caller: Identity, feed: Feed, seen: int | None
@@ -95,6 +96,10 @@ class Progress:
                 return
             if news_for(feed, seen) is None:
                 await feed.wait(max(0.0, self._heartbeat_seconds - (loop.time() - said_at)))
+
+
+def _is_there(request: web.Request) -> bool:
+    return request.transport is not None and not request.transport.is_closing()
 
 
 def _message_id(request: web.Request) -> UUID:

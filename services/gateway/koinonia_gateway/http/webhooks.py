@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import asyncpg
 import structlog
 from aiohttp import web
 
@@ -26,7 +27,8 @@ from koinonia.security.keys import Keys
 from koinonia.security.phones import PhoneInvalid
 from koinonia.security.receipts import read_receipt_token
 from koinonia.web import EXTRA_HEADERS, Raw, read_body
-from koinonia_gateway.callers import address_of
+from koinonia_gateway.briefly import Briefly
+from koinonia_gateway.callers import Callers, address_of
 from koinonia_gateway.domain import webhooks as rules
 from koinonia_gateway.domain.rates import Rate
 from koinonia_gateway.intake import SERVICE, Intake
@@ -40,18 +42,29 @@ class Webhooks:
     """The door that the carrier calls."""
 
     def __init__(
-        self, database: Database, keys: Keys, intake: Intake, *, verifier: Verifier, limiter: Limiter, rate: Rate
+        self,
+        database: Database,
+        keys: Keys,
+        intake: Intake,
+        callers: Callers,
+        *,
+        verifier: Verifier,
+        limiter: Limiter,
+        rate: Rate,
     ) -> None:
         self._database = database
         self._keys = keys
         self._intake = intake
+        self._callers = callers
         self._verifier = verifier
         self._limiter = limiter
         self._rate = rate
+        self._numbers: Briefly[str, asyncpg.Record | None] = Briefly(self._find_number)
 
     def handlers(self) -> Mapping[Endpoint, Raw]:
         # Which of the two is called depends on the carrier's set-up; what it is, the signed body says.
-        return {webhooks.TELNYX_STATUS: Raw(self.take), webhooks.TELNYX_MMS: Raw(self.take)}
+        take = Raw(self.take, express=True)
+        return {webhooks.TELNYX_STATUS: take, webhooks.TELNYX_MMS: take}
 
     async def take(self, request: web.Request, _caller: Identity | None) -> web.Response:
         """Answer 200 once the event is safe, or once it is known to mean nothing to us."""
@@ -79,6 +92,9 @@ class Webhooks:
         metrics.receipts_total.add(1, {"status": str(event.status), "effect": effect})
         if recipient_id is None:
             return
+        if not telemetry.is_tracing():
+            await self._intake.take(rules.receipt_of(event, message, recipient_id, clock.now(), event.traceparent))
+            return
         # The request's own trace is the carrier's, if it has one: a link ties the two.
         with telemetry.work(
             "take receipt",
@@ -96,9 +112,9 @@ class Webhooks:
         except PhoneInvalid:
             log.warning("inbound_without_numbers", carrier_event_id=event.id[:64])  # a short code or a name
             return
-        async with self._database.across_churches(timeout_seconds=1.0) as tx:
-            number = await projections.find_number(tx, ours)
+        number = await self._numbers.get(ours)
         if number is None:
+            self._numbers.forget(ours)  # it may be told of any moment
             log.warning("inbound_number_unknown", carrier_event_id=event.id[:64], attempt=event.attempt)
             if rules.may_come_to_be_known(event.attempt):
                 raise DependencyUnavailable("This number is not known here yet.")
@@ -125,7 +141,12 @@ class Webhooks:
         )
         await self._intake.take(envelope)
 
+    async def _find_number(self, phone: str) -> asyncpg.Record | None:
+        async with self._database.across_churches(timeout_seconds=1.0) as tx:
+            return await projections.find_number(tx, phone)
+
     async def _count_failure(self, request: web.Request) -> None:
+        self._callers.locate(request)
         standing = await self._limiter.hit_leased(self._rate, f"webhook:{address_of(request)}")
         log.warning("webhook_refused", address=address_of(request))
         if standing.exceeded:

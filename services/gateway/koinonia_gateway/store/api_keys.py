@@ -7,12 +7,14 @@ import asyncpg
 
 from koinonia.db import Transaction, statement
 
+_COLUMNS = "id, public_id, name, role, kind, created_at, last_used_at, expires_at, successor_id"
+
 _INSERT = statement(
     "api_keys.insert",
-    """
-    INSERT INTO api_keys (id, church_id, public_id, secret_digest, name, role, created_at, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-    RETURNING id, public_id, name, role, created_at, last_used_at, expires_at
+    f"""
+    INSERT INTO api_keys (id, church_id, public_id, secret_digest, name, role, kind, created_at, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    RETURNING {_COLUMNS}
     """,
 )
 
@@ -25,17 +27,18 @@ async def insert(
     secret_digest: bytes,
     name: str,
     role: str,
+    kind: str,
     at: datetime,
     expires_at: datetime | None,
 ) -> asyncpg.Record | None:
     """Store a new key."""
-    return await tx.fetch_row(_INSERT, key_id, tx.tenant, public_id, secret_digest, name, role, at, expires_at)
+    return await tx.fetch_row(_INSERT, key_id, tx.tenant, public_id, secret_digest, name, role, kind, at, expires_at)
 
 
 _FIND = statement(
     "api_keys.find",
-    """
-    SELECT id, public_id, name, role, created_at, last_used_at, expires_at
+    f"""
+    SELECT {_COLUMNS}
     FROM api_keys
     WHERE id = $1 AND revoked_at IS NULL
     """,
@@ -49,8 +52,8 @@ async def find(tx: Transaction, key_id: UUID) -> asyncpg.Record | None:
 
 _LIST_PAGE = statement(
     "api_keys.list_page",
-    """
-    SELECT id, public_id, name, role, created_at, last_used_at, expires_at
+    f"""
+    SELECT {_COLUMNS}
     FROM api_keys
     WHERE revoked_at IS NULL AND ($1::uuid IS NULL OR id < $1)
     ORDER BY id DESC
@@ -64,20 +67,44 @@ async def list_page(tx: Transaction, before: UUID | None, limit: int) -> list[as
     return await tx.fetch(_LIST_PAGE, before, limit)
 
 
+# Of two rotations at once the second waits for the row, and then finds it succeeded.
 _ROTATE = statement(
     "api_keys.rotate",
-    """
-    UPDATE api_keys
-    SET public_id = $2, secret_digest = $3
-    WHERE id = $1 AND revoked_at IS NULL
-    RETURNING id, public_id, name, role, created_at, last_used_at, expires_at
+    f"""
+    WITH before AS MATERIALIZED (
+        SELECT id, church_id, name, role, kind, expires_at
+        FROM api_keys
+        WHERE id = $1 AND revoked_at IS NULL AND successor_id IS NULL AND (expires_at IS NULL OR expires_at > $5)
+        FOR UPDATE
+    ),
+    ending AS (
+        UPDATE api_keys
+        SET successor_id = $2, expires_at = least(api_keys.expires_at, $6)
+        FROM before
+        WHERE api_keys.id = before.id
+    )
+    INSERT INTO api_keys (id, church_id, public_id, secret_digest, name, role, kind, created_at, expires_at)
+    SELECT $2, before.church_id, $3, $4, before.name, before.role, before.kind, $5, before.expires_at
+    FROM before
+    RETURNING {_COLUMNS}
     """,
 )
 
 
-async def rotate(tx: Transaction, key_id: UUID, public_id: str, secret_digest: bytes) -> asyncpg.Record | None:
-    """Give a key another secret; the old one opens nothing any more."""
-    return await tx.fetch_row(_ROTATE, key_id, public_id, secret_digest)
+async def rotate(
+    tx: Transaction,
+    key_id: UUID,
+    successor_id: UUID,
+    *,
+    public_id: str,
+    secret_digest: bytes,
+    at: datetime,
+    ends_at: datetime,
+) -> asyncpg.Record | None:
+    """Make a key's successor, and let the key itself end at ``ends_at``, or earlier if it was to; None: it has one
+    already, has expired, was revoked, or there is none.
+    """
+    return await tx.fetch_row(_ROTATE, key_id, successor_id, public_id, secret_digest, at, ends_at)
 
 
 _REVOKE = statement("api_keys.revoke", "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
@@ -91,7 +118,8 @@ async def revoke(tx: Transaction, key_id: UUID, at: datetime) -> bool:
 _FIND_BY_PUBLIC_ID = statement(
     "api_keys.find_by_public_id",
     """
-    SELECT id, church_id, secret_digest, role, last_used_at, expires_at
+    SELECT
+        id, church_id, secret_digest, role, kind, last_used_at, expires_at, churches.status AS church_status
     FROM api_keys
     JOIN churches USING (church_id)
     WHERE public_id = $1 AND revoked_at IS NULL AND churches.status <> 'erased'
@@ -104,9 +132,12 @@ async def find_by_public_id(tx: Transaction, public_id: str) -> asyncpg.Record |
     return await tx.fetch_row(_FIND_BY_PUBLIC_ID, public_id)
 
 
-_TOUCH = statement("api_keys.touch", "UPDATE api_keys SET last_used_at = $2 WHERE id = $1")
+_TOUCH = statement(
+    "api_keys.touch",
+    "UPDATE api_keys SET last_used_at = $2 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $3)",
+)
 
 
-async def touch(tx: Transaction, key_id: UUID, at: datetime) -> None:
-    """Note that a key was used."""
-    await tx.execute(_TOUCH, key_id, at)
+async def touch(tx: Transaction, key_id: UUID, at: datetime, unless_since: datetime) -> None:
+    """Note that a key was used, unless another replica has noted a use since a time."""
+    await tx.execute(_TOUCH, key_id, at, unless_since)

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from koinonia.carrier.webhooks import Signer
+from koinonia.secret import Secret
 from koinonia.service import Running
 from koinonia.testing.services import StartService
 from koinonia.web import Server, build_app
@@ -88,7 +89,7 @@ async def start_gateway(
             "compliance_url": behind.url,
             "rate_limit_prefix": redis_prefix,
             "rate_limit_auth": "1000/1m",
-            "telnyx_public_key": carrier.public_key,
+            "telnyx_public_key": Secret(carrier.public_key),
             "password_memory_kib": 8,
             "password_passes": 1,
             **settings,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from uuid import UUID
 
+import argon2
 import pytest
 
 from koinonia import clock
@@ -80,6 +81,25 @@ async def test_unknown_account_and_wrong_password_get_the_same_answer_and_only_t
     assert (wrong[0], wrong[1]["error"]["code"]) == (401, "AUTH_ERROR")
     failed = await bus.next(ActionRecorded, lambda act: act.action == "login.failed")
     assert (str(failed.data.target_id), failed.data.outcome) == (owner.admin_id, "failure")
+
+
+async def test_an_unknown_account_costs_the_hash_work_of_a_wrong_password(
+    owner: Browser, browsers: NewBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs: list[str] = []
+    real = argon2.PasswordHasher.verify
+
+    def counted(hasher: argon2.PasswordHasher, hashed: str | bytes, password: str | bytes) -> bool:
+        costs.append(str(hashed).rpartition("$")[0].rpartition("$")[0])  # kind, version, memory, passes, lanes
+        return real(hasher, hashed, password)
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", counted)
+    monkeypatch.setattr(argon2.PasswordHasher, "hash", None)  # neither makes one
+    for email in ("ruth@grace.example", "nobody@grace.example"):
+        assert (await browsers().log_in(email=email, password="not the password at all"))[0] == 401
+    assert len(costs) == 2
+    assert costs[0] == costs[1]
+    assert costs[0].startswith("$argon2id$")
 
 
 async def test_a_login_gives_a_session_and_is_recorded(owner: Browser, browsers: NewBrowser, bus: BusProbe) -> None:

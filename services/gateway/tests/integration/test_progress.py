@@ -1,8 +1,8 @@
 """Live progress over real HTTP: one reader behind many watchers, taken up again where it broke."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -12,14 +12,20 @@ import pytest
 from aiohttp import web
 
 from koinonia.api.messages import MessageProgress
+from koinonia.db import statement
+from koinonia.db.statistics import StatementLog
 from koinonia.errors import AuthenticationFailed
 from koinonia.ids import new_id
 from koinonia.security import Keys, verify_identity
 from koinonia.security.identity import HEADER
 from koinonia.testing.fixtures import wait_until
+from koinonia_gateway import churches
+from koinonia_gateway.audit import Actor
 from koinonia_gateway.http.progress import STREAMS_PER_PRINCIPAL
 
-from .conftest import Behind, Browser, NewBrowser
+from .conftest import Behind, Browser, NewBrowser, Service, StartGateway
+
+REQUIRE_MFA = statement("test.require_mfa", "UPDATE churches SET require_mfa = true")
 
 
 class Messaging:
@@ -182,6 +188,16 @@ async def test_a_principal_has_so_many_streams_and_gets_a_place_back(
     assert {(await owner.call("GET", path))[0] for _ in range(STREAMS_PER_PRINCIPAL + 1)} == {200}
 
 
+async def test_a_principal_whose_connections_were_lost_may_come_again_at_once(
+    owner: Browser, messaging: Messaging
+) -> None:
+    for _ in range(2):
+        async with AsyncExitStack() as stack:
+            for _ in range(STREAMS_PER_PRINCIPAL):
+                await stack.enter_async_context(watching(owner, messaging.message_id))
+    assert len(messaging.streams) == 1  # nothing was told meanwhile: the gateway's streams have not noticed
+
+
 async def test_messaging_away_is_said_at_once(owner: Browser, behind: Behind) -> None:
     async def fail(_request: web.Request) -> Any:
         return web.Response(status=500)
@@ -198,3 +214,112 @@ async def test_a_stream_ends_with_the_session(owner: Browser, messaging: Messagi
         await messaging.tell(2)
         await wait_until(lambda: watcher.ended)
         assert watcher.versions == [1]
+
+
+async def test_a_stream_ends_when_the_church_is_suspended(
+    gateway: Service, owner: Browser, messaging: Messaging
+) -> None:
+    async with watching(owner, messaging.message_id) as watcher:
+        await wait_until(lambda: watcher.versions == [1])
+        async with gateway.parts.database.tenant(UUID(owner.church_id)) as tx:
+            assert await churches.set_status(tx, "suspended", Actor.operator(), operator="root")
+
+        async def is_refused() -> bool:
+            return (await owner.call("GET", "/api/auth/me"))[0] == 403
+
+        await wait_until(is_refused, seconds=1.5)
+        await messaging.tell(2)
+        await wait_until(lambda: watcher.ended)
+        assert watcher.versions == [1]
+
+
+async def test_a_stream_ends_when_the_second_factor_becomes_required(
+    gateway: Service, owner: Browser, messaging: Messaging
+) -> None:
+    async with watching(owner, messaging.message_id) as watcher:
+        await wait_until(lambda: watcher.versions == [1])
+        async with gateway.parts.database.tenant(UUID(owner.church_id)) as tx:
+            await tx.execute(REQUIRE_MFA)
+
+        async def is_asked() -> bool:
+            return (await owner.call("GET", "/api/admin/api-keys"))[0] == 403
+
+        await wait_until(is_asked, seconds=1.5)
+        await messaging.tell(2)
+        await wait_until(lambda: watcher.ended)
+        assert watcher.versions == [1]
+
+
+PRINCIPALS = 100
+
+
+class Crowd:
+    """Watchers of one message by the thousand, of so many principals, each on a connection of its own."""
+
+    def __init__(self, url: str, path: str, keys: list[str]) -> None:
+        self.path = path
+        self.keys = keys
+        self.session = aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0))
+        self.watchers: list[Watcher] = []
+        self._streams: list[aiohttp.ClientResponse] = []
+
+    async def come(self, count: int, seen: int | None = None) -> None:
+        for start in range(0, count, PRINCIPALS):  # not more at once than a listener's queue takes
+            await asyncio.gather(*(self._come(self.keys[at % PRINCIPALS], seen) for at in range(start, start + 100)))
+
+    async def _come(self, key: str, seen: int | None) -> None:
+        headers = {"Authorization": f"Bearer {key}"} | ({} if seen is None else {"Last-Event-ID": str(seen)})
+        stream = await self.session.get(self.path, headers=headers, timeout=aiohttp.ClientTimeout(total=None))
+        assert stream.status == 200
+        self._streams.append(stream)
+        self.watchers.append(Watcher(stream))
+
+    def part(self, count: int) -> None:
+        """Let the first ones lose their connections."""
+        for _ in range(count):
+            self.watchers.pop(0).stop()
+            self._streams.pop(0).close()
+
+    def have(self, versions: list[int]) -> bool:
+        return all(each.versions == versions for each in self.watchers)
+
+
+async def test_two_thousand_watch_one_message_through_one_reader_and_come_again(
+    start_gateway: StartGateway,
+    owner: Browser,
+    messaging: Messaging,
+    count_statements: Callable[[], AbstractContextManager[StatementLog]],
+) -> None:
+    patient = await start_gateway(database_acquire_timeout=60.0)  # a busy machine is slow to let so many in
+    made = [
+        await owner.call("POST", "/api/admin/api-keys", {"name": f"Site {number}", "role": "viewer"})
+        for number in range(PRINCIPALS)
+    ]
+    crowd = Crowd(patient.url, f"/api/messages/{messaging.message_id}/events", [answer["key"] for _, answer in made])
+    loop = asyncio.get_running_loop()
+    async with crowd.session:
+        await crowd.come(PRINCIPALS * STREAMS_PER_PRINCIPAL)
+        assert len(crowd.watchers) == 2000
+        await wait_until(lambda: crowd.have([1]), seconds=60)
+        began = loop.time()
+        with count_statements() as counted:
+            for version in (2, 3):
+                await messaging.tell(version)
+                await wait_until(lambda: crowd.have([1, 2, 3][:version]), seconds=60)  # noqa: B023
+        # Whether its key still holds is asked once a second of each principal, however many watch for it; the rest is
+        # what the gateways ask by the clock.
+        keys = sum(count for name, count in counted.by_name.items() if name.startswith("api_keys."))
+        assert keys <= 2 * PRINCIPALS * (2 + loop.time() - began)
+        assert counted.count - keys < PRINCIPALS
+        crowd.part(1000)
+        messaging.version = 4
+        messaging.break_off()  # and the one reader loses its stream too
+        await wait_until(lambda: crowd.have([1, 2, 3, 4]), seconds=60)
+        stayed = list(crowd.watchers)
+        await crowd.come(1000, seen=3)
+        await wait_until(lambda: all(each.versions == [4] for each in crowd.watchers[1000:]), seconds=60)
+        await messaging.tell(5, "completed")
+        await wait_until(lambda: all(each.ended for each in crowd.watchers), seconds=60)
+    assert all(each.versions == [1, 2, 3, 4, 5] for each in stayed)
+    assert all(each.ids == ["4", "5"] for each in crowd.watchers[1000:])
+    assert messaging.seen == [None, "3"]

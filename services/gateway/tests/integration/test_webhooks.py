@@ -1,8 +1,13 @@
 """The carrier's webhooks over real HTTP, with real signatures, a real broker and one that is away."""
 
 import asyncio
+import os
 import secrets
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,16 +19,19 @@ from koinonia.bus import Bus, outbox
 from koinonia.carrier.contract import with_token
 from koinonia.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, Signer
 from koinonia.db import statement
-from koinonia.events import decode
-from koinonia.events.carrier import MessageReceived, StatusReceived
+from koinonia.db.statistics import StatementLog
+from koinonia.events import Envelope, Event, decode
+from koinonia.events.carrier import MessageReceived, Receipt, StatusReceived
 from koinonia.events.delivery import NumberChanged
 from koinonia.events.gateway import BacklogReported
 from koinonia.ids import new_id
 from koinonia.life import Life
+from koinonia.secret import Secret
 from koinonia.security import Keys, receipt_token
 from koinonia.testing.databases import Databases
 from koinonia.testing.fixtures import wait_until
 from koinonia.testing.services import BusProbe
+from koinonia_gateway.intake import Intake
 from koinonia_gateway.schedule import BacklogReport
 
 from .conftest import Browser, NewBrowser, Service, StartGateway
@@ -164,10 +172,44 @@ async def test_both_keys_are_good_while_one_is_changed(
     start_gateway: StartGateway, calls: Carrier, carrier: Signer, keys: Keys
 ) -> None:
     new = Signer(b"n" * 32)
-    both = await start_gateway(telnyx_public_key=f"{new.public_key}, {carrier.public_key}")
+    both = await start_gateway(telnyx_public_key=Secret(f"{new.public_key}, {carrier.public_key}"))
     body = receipt(keys, new_id())
     for signer in (new, carrier):
         assert await calls.send(body, url=both.url, headers=signer.headers(body)) == 200
+
+
+async def test_the_carriers_key_is_changed_under_load_without_an_error(
+    *, start_gateway: StartGateway, calls: Carrier, carrier: Signer, keys: Keys, tmp_path: Path
+) -> None:
+    new, file = Signer(b"n" * 32), tmp_path / "key"
+    file.write_text(carrier.public_key)
+    gateway = await start_gateway(telnyx_public_key=Secret(carrier.public_key, file=file), rate_limit_webhook="5/1h")
+    statuses: list[int] = []
+    signing, done = carrier, asyncio.Event()
+
+    async def go_on() -> None:
+        while not done.is_set():
+            body = receipt(keys, new_id())
+            statuses.append(await calls.send(body, url=gateway.url, headers=signing.headers(body)))
+
+    async def replace(content: str) -> None:
+        (tmp_path / "draft").write_text(content)
+        os.replace(tmp_path / "draft", file)
+        before = len(statuses)
+        await asyncio.sleep(1.2)
+        await wait_until(lambda: len(statuses) > before + 10, what="more receipts")
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(go_on())
+        await replace("c2hvcnQ=")
+        await replace(f"{new.public_key},{carrier.public_key}")
+        signing = new
+        await replace(new.public_key)
+        done.set()
+    assert set(statuses) == {200}
+    body = receipt(keys, new_id())
+    assert await calls.send(body, url=gateway.url, headers=carrier.headers(body)) == 401
 
 
 async def test_bad_signatures_are_limited_and_good_ones_are_not(
@@ -220,6 +262,19 @@ async def test_a_text_to_a_number_that_is_not_known_yet_is_asked_for_again_and_a
     assert len(await bus.all(MessageReceived)) == 1
 
 
+async def test_texts_that_come_together_ask_once_whose_their_number_is(
+    calls: Carrier,
+    bus: BusProbe,
+    numbered: UUID,
+    count_statements: Callable[[], AbstractContextManager[StatementLog]],
+) -> None:
+    with count_statements() as counted:
+        bodies = [text(event_id=f"e-{number}") for number in range(60)]
+        assert await asyncio.gather(*(calls.send(body, MMS) for body in bodies)) == [200] * 60
+    assert 1 <= counted.by_name["numbers.find_by_phone"] <= 6  # one for each second that they take
+    assert len({event.id for event in await bus.all(MessageReceived)}) == 60
+
+
 async def test_while_the_broker_is_away_all_is_stored_and_published_later(
     *, start_gateway: StartGateway, calls: Carrier, bus: BusProbe, keys: Keys, gateway: Service, numbered: UUID
 ) -> None:
@@ -232,6 +287,37 @@ async def test_while_the_broker_is_away_all_is_stored_and_published_later(
     assert received.data.receipts[0].recipient_id == recipient_id
     await bus.next(MessageReceived)
     await wait_until(lambda: nothing_stored(gateway))
+
+
+async def test_a_text_that_comes_again_while_the_broker_is_away_is_stored_once_and_safe(
+    databases: Databases, church_id: UUID
+) -> None:
+    database, own = await databases("gateway"), Bus.open(AWAY, "test intake")
+    intake = Intake(database, own.publisher)
+    stop, amen = waiting_text(church_id), waiting_text(church_id)
+    told = Receipt(recipient_id=new_id(), status="delivered", occurred_at=clock.now(), carrier_id="m")
+    await asyncio.gather(*(intake.take(each) for each in (stop, amen, told, stop, stop)))  # in one batch
+    await intake.take(stop)  # it lies in the outbox already
+    async with database.across_churches() as tx:
+        stored = [decode(row["body"]) for row in await tx.fetch(FETCH_OUTBOX)]
+    assert Counter(each.id for each in stored if each.church_id) == {stop.id: 1, amen.id: 1}
+    assert [each.data.receipts for each in stored if each.church_id is None] == [(told,)]
+    await intake.close()
+    await own.close()
+
+
+def waiting_text(church_id: UUID) -> Envelope[Event]:
+    """A text that a church got just now, as the door hands it on."""
+    received = MessageReceived(
+        number_id=new_id(),
+        phone_index=b"i",
+        phone_ciphertext=b"c",
+        text="STOP",
+        media_urls=(),
+        carrier_id="m",
+        occurred_at=clock.now(),
+    )
+    return Envelope(id=new_id(), time=clock.now(), data=received, church_id=church_id, service="gateway")
 
 
 async def test_a_broker_that_says_nothing_does_not_keep_the_carrier_waiting(
@@ -265,8 +351,11 @@ async def test_without_broker_and_database_the_carrier_is_asked_to_try_again(
     start_gateway: StartGateway, calls: Carrier, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_off = await start_gateway(amqp_url=AWAY)
+    pool = cut_off.parts.database._pool
 
     class NoPool:
+        release = staticmethod(pool.release)  # of what the gateway's own loops had in hand
+
         async def acquire(self, **_named: object) -> Any:
             raise ConnectionRefusedError
 
@@ -289,17 +378,8 @@ async def test_a_waiting_text_is_reported_and_once_when_it_is_gone(
         return told
 
     assert (await reports(), await reports()) == ([None], [])
-    waiting = MessageReceived(
-        number_id=new_id(),
-        phone_index=b"i",
-        phone_ciphertext=b"c",
-        text="STOP",
-        media_urls=(),
-        carrier_id="m",
-        occurred_at=clock.now(),
-    )
     async with database.tenant(church_id) as tx:
-        await outbox.add(tx, waiting)
+        await outbox.add_envelopes(tx, waiting_text(church_id))
     assert await reports() == []
     with clock.shifted(5):
         [oldest] = await reports()

@@ -4,13 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from koinonia.api import ENDPOINTS
 from koinonia.carrier.webhooks import WebhookEvent
 from koinonia.carrier.wire import Address, Media, WireError, WireMessage
 from koinonia.ids import new_id
 from koinonia.settings import SettingsError, load
 from koinonia.testing.services import KEY_SETTINGS
+from koinonia_gateway.budgets import SENDS
 from koinonia_gateway.domain import origins, sessions, webhooks
-from koinonia_gateway.domain.rates import Rate, RateInvalid, Standing
+from koinonia_gateway.domain.rates import Rate, RateInvalid, Standing, headers_of, parse_factors
 from koinonia_gateway.settings import GatewaySettings
 
 NOW = datetime(2026, 11, 20, 18, 30, tzinfo=UTC)
@@ -43,7 +45,34 @@ def test_a_window_ends_where_the_next_begins() -> None:
     assert rate.seconds_left(119.9) == 1
     assert rate.seconds_left(120.0) == 60
     assert rate.times(3) == Rate(15, 60)
-    assert (Rate(1000, 60).block, Rate(5, 60).block) == (50, 1)
+
+
+def test_blocks_shrink_as_a_budget_does() -> None:
+    assert [Rate(1000, 60).block(left) for left in (1000, 500, 499, 100, 10, 0, -7)] == [50, 50, 49, 10, 1, 1, 1]
+    assert Rate(5, 60).block(5) == 1
+
+
+def test_the_factors_of_plans_are_read() -> None:
+    assert parse_factors(" standard=2, large=10,") == {"standard": 2, "large": 10}
+    assert parse_factors("") == {}
+
+
+@pytest.mark.parametrize("text", ["standard", "standard=0", "standard=1.5", "=2", "a=2,a=3", "A=2"])
+def test_what_is_no_factor_is_refused(text: str) -> None:
+    with pytest.raises(RateInvalid):
+        parse_factors(text)
+
+
+def test_several_limits_are_told_in_one_line_and_the_nearest_in_the_old_names() -> None:
+    headers = headers_of([Standing(Rate(100, 60), 90, 7), Standing(Rate(10, 60), 3, 7, "send")])
+    assert headers["RateLimit"] == '"default";r=90;t=7, "send";r=3;t=7'
+    assert headers["RateLimit-Policy"] == '"default";q=100;w=60, "send";q=10;w=60'
+    assert (headers["RateLimit-Limit"], headers["RateLimit-Remaining"]) == ("10", "3")
+
+
+def test_whatever_sends_counts_against_the_limit_of_sends() -> None:
+    sends = {"send", "reply", "reply-with-media", "broadcast"}
+    assert {each for each in ENDPOINTS if each.method == "POST" and each.path.rpartition("/")[2] in sends} == SENDS
 
 
 def test_the_headers_never_promise_less_than_nothing() -> None:
@@ -110,6 +139,29 @@ def test_a_refresh_token_is_judged(
 )
 def test_only_our_own_pages_may_send(headers: dict[str, str], own: bool) -> None:
     assert origins.is_own(headers, "https://app.example/") is own
+
+
+def test_pages_of_the_origins_that_a_setting_names_may_send() -> None:
+    others = origins.parse_origins("https://app.example, http://localhost:3000,")
+    assert others == {"https://app.example", "http://localhost:3000"}
+    cross = {"Sec-Fetch-Site": "cross-site"}
+    assert origins.is_own({"Origin": "https://app.example", **cross}, "https://api.example", others)
+    for evil in ("https://evil.example", "https://app.example.evil", "http://app.example", "null"):
+        assert not origins.is_own({"Origin": evil, **cross}, "https://api.example", others)
+    assert not origins.is_own(cross, "https://api.example", others)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("*", "null", "app.example", "https://app.example/", "https://*.example", "https://App.example"),
+        *("ftp://a.example", "https://app.example:443", "http://app.example:80", "https://user@app.example"),
+        "https://a.example?x",
+    ],
+)
+def test_what_is_no_origin_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no origin"):
+        origins.parse_origins(f"https://good.example,{text}")
 
 
 def event(message: WireMessage | None = None, **changes: object) -> WebhookEvent:
@@ -183,12 +235,22 @@ def test_replicas_are_listed_with_commas() -> None:
     ("name", "value"),
     [
         ("KOINONIA_RATE_LIMIT_API", "often"),
+        ("KOINONIA_RATE_LIMIT_SEND", "0/1m"),
+        ("KOINONIA_RATE_LIMIT_PLANS", "standard=twice"),
         ("KOINONIA_TELNYX_PUBLIC_KEY", "c2hvcnQ="),
         ("KOINONIA_BILLING_URL", " , "),
         ("KOINONIA_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("KOINONIA_CORS_ORIGINS", "*"),
         ("KOINONIA_PASSWORD_PASSES", "0"),
     ],
 )
 def test_a_wrong_setting_is_named_at_the_start(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         load(GatewaySettings, {**ENVIRONMENT, name: value}, None)
+
+
+def test_in_production_no_page_comes_unencrypted() -> None:
+    production = {**ENVIRONMENT, "KOINONIA_ENVIRONMENT": "production"}
+    assert load(GatewaySettings, {**production, "KOINONIA_CORS_ORIGINS": "https://a.example"}, None).origins
+    with pytest.raises(SettingsError, match="KOINONIA_CORS_ORIGINS"):
+        load(GatewaySettings, {**production, "KOINONIA_CORS_ORIGINS": "https://a.example,http://b.example"}, None)

@@ -1,0 +1,131 @@
+"""A church's admins, and the door through which who is invited comes in."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from koinonia.api import Endpoint, admins
+from koinonia.api.admins import AdminPatch, AdminUser, InvitationAcceptance, InvitationRequest
+from koinonia.api.common import NoQuery, Page, PageQuery
+from koinonia.bus import outbox
+from koinonia.db import Transaction
+from koinonia.errors import AuthenticationFailed, Conflict, Forbidden, RateLimited, ValidationFailed, is_transient
+from koinonia.events.audit import ActionRecorded
+from koinonia.security import passwords as password_rules
+from koinonia.security import tokens
+from koinonia.security.passwords import Passwords
+from koinonia.service import Parts
+from koinonia.web import Call, Handler
+from koinonia_gateway import admins as cases
+from koinonia_gateway.audit import Actor
+from koinonia_gateway.callers import Callers, actor_of, address_of
+from koinonia_gateway.limits import Limiter
+from koinonia_gateway.settings import GatewaySettings
+from koinonia_gateway.store import invitations
+
+log = structlog.get_logger()
+
+_TRIES_PER_ADDRESS = 20  # as of logins: times the rate of one account
+
+
+class Admins:
+    """The routes of admins."""
+
+    def __init__(self, parts: Parts[GatewaySettings], callers: Callers, limiter: Limiter, passwords: Passwords) -> None:
+        self._life = parts.life
+        self._database = parts.database
+        self._keys = parts.keys
+        self._callers = callers
+        self._limiter = limiter
+        self._passwords = passwords
+        self._rate = parts.settings.rate("auth").times(_TRIES_PER_ADDRESS)
+
+    def handlers(self) -> Mapping[Endpoint, Handler]:
+        return {
+            admins.LIST: Handler(self.list_page),
+            admins.INVITE: Handler(self.invite, rebuild=self.show_again),
+            admins.CHANGE: Handler(self.change, rebuild=self.show_again),
+            admins.REMOVE: Handler(self.remove),
+            admins.ACCEPT: Handler(self.accept, transaction=False),
+        }
+
+    async def list_page(self, call: Call[None, PageQuery], tx: Transaction) -> Page[AdminUser]:
+        """Who works for the church, and who is invited."""
+        return await cases.list_page(tx, self._keys, call.query)
+
+    async def invite(self, call: Call[InvitationRequest, NoQuery], tx: Transaction) -> AdminUser:
+        """One more."""
+        actor = Actor.of(call.identity)
+        async with self._refusals_recorded(tx.tenant, actor, "admin.invited", None, role=call.body.role):
+            invited = await cases.invite(tx, self._keys, call.body, actor)
+        call.made(invited.id)
+        return invited
+
+    async def change(self, call: Call[AdminPatch, NoQuery], tx: Transaction) -> AdminUser:
+        """Another role."""
+        admin_id, role, actor = call.path["id"], call.body.role, Actor.of(call.identity)
+        async with self._refusals_recorded(tx.tenant, actor, "admin.role_changed", admin_id, after=role):
+            changed = await cases.change_role(tx, self._keys, admin_id, role, actor)
+        call.made(admin_id)
+        return changed
+
+    async def remove(self, call: Call[None, NoQuery], tx: Transaction) -> None:
+        """One less."""
+        admin_id, church_id, actor = call.path["id"], tx.tenant, Actor.of(call.identity)
+        async with self._refusals_recorded(church_id, actor, "admin.removed", admin_id):
+            ended = await cases.remove(tx, admin_id, actor)
+
+        def forget() -> None:
+            for session_id in ended:
+                self._callers.forget_session(church_id, session_id)
+
+        tx.after_commit(forget)
+
+    async def show_again(self, _call: Call[Any, NoQuery], tx: Transaction, made_id: UUID) -> AdminUser:
+        return await cases.show(tx, self._keys, made_id)
+
+    async def accept(self, call: Call[InvitationAcceptance, NoQuery]) -> AdminUser:
+        """A login for who has the token. The password is hashed with no transaction open."""
+        request, actor = call.body, actor_of(call.request)
+        standing = await self._limiter.hit(self._rate, f"auth:{address_of(call.request)}")
+        if standing.exceeded:
+            raise RateLimited(retry_after_seconds=standing.seconds_left)
+        async with self._database.across_churches() as tx:
+            found = await invitations.find(tx, tokens.digest_opaque(request.token))
+        if found is None:
+            raise cases.InvitationOver
+        church_id, admin_id = found["church_id"], found["admin_id"]
+        async with self._refusals_recorded(church_id, actor, "admin.joined", admin_id):
+            cases.check_invitation(found)
+            email = self._keys.decrypt(found["email_ciphertext"], church_id, "email")
+            problem = password_rules.problem(request.password, church_name=found["church_name"], email=email)
+            if problem is not None:
+                raise ValidationFailed.field("password", problem)
+            hashed = await self._passwords.hash(request.password)
+            async with self._database.tenant(church_id) as tx:
+                return await cases.join(tx, self._keys, request, password_hash=hashed, actor=actor)
+
+    @asynccontextmanager
+    async def _refusals_recorded(
+        self, church_id: UUID, actor: Actor, action: str, admin_id: UUID | None, **details: str
+    ) -> AsyncIterator[None]:
+        """What is refused leaves a line in the audit log, too: in a transaction of its own, beside the answer."""
+        try:
+            yield
+        except (AuthenticationFailed, Forbidden, Conflict) as refused:
+            target = None if admin_id is None else ("admin", admin_id)
+            act = actor.did(action, target=target, outcome="failure", reason=type(refused).__name__, **details)
+            self._life.spawn("refused act", self._record(church_id, act), once=True)
+            raise
+
+    async def _record(self, church_id: UUID, act: ActionRecorded) -> None:
+        try:
+            async with self._database.tenant(church_id) as tx:
+                await outbox.add(tx, act)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("refusal_not_recorded", reason=type(error).__name__)

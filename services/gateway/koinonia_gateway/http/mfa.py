@@ -1,0 +1,137 @@
+"""The second factor: turned on, shown at the login, renewed, turned off."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import segno
+
+from koinonia.api import Endpoint, mfa
+from koinonia.api.common import NoQuery
+from koinonia.api.mfa import (
+    MfaConfirmRequest,
+    MfaDisableRequest,
+    MfaProofRequest,
+    MfaSecret,
+    MfaVerifyRequest,
+    RecoveryCodes,
+)
+from koinonia.errors import AuthenticationFailed, ValidationFailed
+from koinonia.security import tokens
+from koinonia.security.passwords import Passwords
+from koinonia.service import Parts
+from koinonia.web import Answer, Call, Handler
+from koinonia_gateway import mfa as cases
+from koinonia_gateway.accounts import Opened
+from koinonia_gateway.callers import Callers, actor_of
+from koinonia_gateway.mfa import Changed, Person, Proof
+from koinonia_gateway.settings import GatewaySettings
+from koinonia_gateway.store import admins
+
+_QR_SCALE = 5  # pixels of a dot, where nobody scales it
+
+
+class Mfa:
+    """The routes of the second factor.
+
+    Args:
+        answer: makes the answer that sets a session's cookies.
+        count_address: counts a try to log in of the caller's address.
+    """
+
+    def __init__(
+        self,
+        parts: Parts[GatewaySettings],
+        callers: Callers,
+        passwords: Passwords,
+        *,
+        answer: Callable[[Opened], Answer],
+        count_address: Callable[[Call[Any, NoQuery]], Awaitable[None]],
+    ) -> None:
+        self._database = parts.database
+        self._keys = parts.keys
+        self._callers = callers
+        self._passwords = passwords
+        self._answer = answer
+        self._count_address = count_address
+
+    def handlers(self) -> Mapping[Endpoint, Handler]:
+        # A wrong code is counted and then refused: each opens its transaction itself.
+        return {
+            mfa.ENABLE: Handler(self.enable, transaction=False),
+            mfa.CONFIRM: Handler(self.confirm, transaction=False),
+            mfa.VERIFY: Handler(self.verify, transaction=False),
+            mfa.RECOVERY_CODES: Handler(self.renew_recovery_codes, transaction=False),
+            mfa.DISABLE: Handler(self.disable, transaction=False),
+        }
+
+    async def enable(self, call: Call[None, NoQuery]) -> MfaSecret:
+        """A secret for the app, shown this once."""
+        person = self._person(call)
+        async with self._database.tenant(call.identity.church_id) as tx:
+            begun = await cases.begin(tx, self._keys, person)
+        picture = segno.make_qr(begun.url, error="m").svg_data_uri(scale=_QR_SCALE)
+        return MfaSecret(secret=begun.secret, otpauth_url=begun.url, qr_code=picture)
+
+    async def confirm(self, call: Call[MfaConfirmRequest, NoQuery]) -> Answer:
+        """The factor is on; recovery codes, shown this once, and the cookies of a new session."""
+        person, church_id = self._person(call), call.identity.church_id
+        async with self._database.tenant(church_id) as tx:
+            changed = await cases.confirm(tx, self._keys, person, call.body.code)
+        if changed is None:
+            raise _wrong("code")
+        return self._go_on(church_id, changed, RecoveryCodes(recovery_codes=list(changed.recovery_codes)))
+
+    async def verify(self, call: Call[MfaVerifyRequest, NoQuery]) -> Answer:
+        """A session, for who has shown the password before and shows the code now."""
+        request = call.body
+        await self._count_address(call)
+        token = tokens.read(self._keys, request.mfa_token, "mfa")
+        proof = Proof(request.recovery_code, "recovery_code") if request.recovery_code else Proof(request.code or "")
+        actor = actor_of(call.request).known_as(token.admin_id)
+        person = Person(token.admin_id, token.session_id, actor)
+        async with self._database.tenant(token.church_id) as tx:
+            opened = await cases.verify(tx, self._keys, person, proof)
+        if opened is None:
+            raise AuthenticationFailed("The code is wrong, or was used before.")
+        return self._answer(opened)
+
+    async def renew_recovery_codes(self, call: Call[MfaProofRequest, NoQuery]) -> RecoveryCodes:
+        """New recovery codes, shown this once."""
+        person = self._person(call)
+        async with self._database.tenant(call.identity.church_id) as tx:
+            codes = await cases.renew_recovery_codes(tx, self._keys, person, Proof.of(call.body.code))
+        if codes is None:
+            raise _wrong("code")
+        return RecoveryCodes(recovery_codes=list(codes))
+
+    async def disable(self, call: Call[MfaDisableRequest, NoQuery]) -> Answer:
+        """The factor is off; the cookies of a new session."""
+        person, church_id = self._person(call), call.identity.church_id
+        async with self._database.tenant(church_id) as tx:
+            hashed = await admins.find_password_hash(tx, person.admin_id)
+        right = await self._passwords.verify(hashed, call.body.password)
+        async with self._database.tenant(church_id) as tx:
+            proof = Proof.of(call.body.code)
+            changed = await cases.disable(tx, self._keys, person, proof, password_is_right=right)
+        if not isinstance(changed, Changed):
+            raise _wrong(changed)
+        return self._go_on(church_id, changed, None)
+
+    def _person(self, call: Call[Any, NoQuery]) -> Person:
+        """Who calls, in which session."""
+        token, identity = self._callers.access_token(call.request), call.identity
+        if token is None:  # it has just run out
+            raise AuthenticationFailed
+        # With the browser that a new session is noted with.
+        actor = actor_of(call.request).known_as(identity.principal_id)
+        return Person(identity.principal_id, token.session_id, actor)
+
+    def _go_on(self, church_id: UUID, changed: Changed, body: RecoveryCodes | None) -> Answer:
+        for session_id in changed.ended:
+            self._callers.forget_session(church_id, session_id)
+        return Answer(body=body, cookies=self._answer(changed.opened).cookies)
+
+
+def _wrong(field: str) -> ValidationFailed:
+    return ValidationFailed.field(field, "Is wrong, or was used before" if field == "code" else "Is wrong")

@@ -1,0 +1,224 @@
+"""API keys over real HTTP and queues: their successors, and when they were used."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from koinonia import clock
+from koinonia.db.statistics import StatementLog
+from koinonia.events.audit import ActionRecorded
+from koinonia.security import api_keys
+from koinonia.security.identity import HEADER, verify_identity
+from koinonia.security.keys import Keys
+from koinonia.testing.fixtures import wait_until
+from koinonia.testing.services import BusProbe
+
+from .conftest import Behind, Browser, NewBrowser, Service, StartGateway
+
+PATH = "/api/admin/api-keys"
+
+
+async def make(owner: Browser, **more: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """A new key as it is shown, and the header to use it with."""
+    status, answer = await owner.call("POST", PATH, {"name": "Site", "role": "admin", **more})
+    assert status == 201, answer
+    return answer["apiKey"], {"Authorization": f"Bearer {answer['key']}"}
+
+
+async def rotate(owner: Browser, key_id: str, query: str = "") -> tuple[dict[str, Any], dict[str, str]]:
+    """A key's successor as it is shown, and the header to use it with."""
+    status, answer = await owner.call("POST", f"{PATH}/{key_id}/rotate{query}")
+    assert status == 200, answer
+    return answer["apiKey"], {"Authorization": f"Bearer {answer['key']}"}
+
+
+async def opens(browser: Browser, headers: dict[str, str]) -> bool:
+    status, _ = await browser.call("GET", "/api/auth/me", headers=headers)
+    assert status in {200, 401}
+    return status == 200
+
+
+async def listed(owner: Browser) -> dict[str, dict[str, Any]]:
+    _, answer = await owner.call("GET", PATH)
+    return {each["id"]: each for each in answer["data"]}
+
+
+async def test_a_rotated_key_opens_beside_its_successor_until_the_overlap_ends(
+    owner: Browser, browsers: NewBrowser, bus: BusProbe
+) -> None:
+    old, old_headers = await make(owner)
+    new, new_headers = await rotate(owner, old["id"], "?overlapHours=2")
+    act = await bus.next(ActionRecorded, lambda act: act.action == "api_key.rotated")
+    assert (str(act.data.target_id), act.data.details["successor"]) == (old["id"], new["id"])
+    assert {name: new[name] for name in ("name", "role", "kind")} == {"name": "Site", "role": "admin", "kind": "live"}
+    seen = await listed(owner)
+    assert list(seen) == [new["id"], old["id"]]
+    assert (seen[old["id"]]["successorId"], new["successorId"], new["expiresAt"]) == (new["id"], None, None)
+    program = browsers()
+    assert [await opens(program, headers) for headers in (old_headers, new_headers)] == [True, True]
+    with clock.shifted(2 * 3600 - 60):
+        assert await opens(program, old_headers)
+    with clock.shifted(2 * 3600 + 1):
+        assert [await opens(program, headers) for headers in (old_headers, new_headers)] == [False, True]
+
+
+async def test_an_overlap_is_a_day_unless_said_and_a_week_at_most(owner: Browser) -> None:
+    old, _ = await make(owner)
+    for wrong in ("169", "-1", "x"):
+        assert (await owner.call("POST", f"{PATH}/{old['id']}/rotate?overlapHours={wrong}"))[0] == 400
+    new, _ = await rotate(owner, old["id"])
+    ends = clock.now().fromisoformat((await listed(owner))[old["id"]]["expiresAt"])
+    assert 24 * 3600 - 60 < (ends - clock.now()).total_seconds() <= 24 * 3600
+    week, _ = await rotate(owner, new["id"], "?overlapHours=168")
+    assert week["expiresAt"] is None
+
+
+async def test_a_rotation_lengthens_no_keys_life(owner: Browser, browsers: NewBrowser) -> None:
+    soon = clock.now().fromtimestamp(int(clock.now().timestamp()) + 60, clock.now().tzinfo).isoformat()
+    old, old_headers = await make(owner, expiresAt=soon)
+    new, new_headers = await rotate(owner, old["id"])
+    seen = await listed(owner)
+    assert seen[old["id"]]["expiresAt"] == new["expiresAt"] == old["expiresAt"]
+    with clock.shifted(61):
+        program = browsers()
+        assert [await opens(program, headers) for headers in (old_headers, new_headers)] == [False, False]
+        assert (await owner.call("POST", f"{PATH}/{new['id']}/rotate"))[0] == 409
+
+
+async def test_of_two_rotations_at_once_one_makes_the_successor(start_gateway: StartGateway, owner: Browser) -> None:
+    other = await start_gateway()
+    key, _ = await make(owner)
+    path = f"{PATH}/{key['id']}/rotate"
+    answers = await asyncio.gather(
+        *(owner.call("POST", path, url=url) for url in (owner.url, other.url, owner.url, other.url))
+    )
+    assert sorted(status for status, _ in answers) == [200, 409, 409, 409]
+    assert len(await listed(owner)) == 2
+
+
+async def test_a_rotation_sent_again_makes_no_second_successor(owner: Browser) -> None:
+    key, _ = await make(owner)
+    path, headers = f"{PATH}/{key['id']}/rotate", {"Idempotency-Key": "once"}
+    _, first = await owner.call("POST", path, headers=headers)
+    status, again = await owner.call("POST", path, headers=headers)
+    assert (status, again) == (200, {"apiKey": first["apiKey"], "key": None})
+
+
+async def test_a_revoked_key_ends_its_overlap_and_leaves_its_successor(
+    start_gateway: StartGateway, owner: Browser, browsers: NewBrowser
+) -> None:
+    other = await start_gateway()
+    old, old_headers = await make(owner)
+    _, new_headers = await rotate(owner, old["id"])
+    program = browsers(other.url)
+    assert await opens(program, old_headers)
+    assert (await owner.call("DELETE", f"{PATH}/{old['id']}"))[0] == 204
+
+    async def refused() -> bool:
+        return not await opens(program, old_headers)
+
+    await wait_until(refused, seconds=1.5)
+    assert await opens(program, new_headers)
+
+
+async def test_a_use_is_noted_once_a_minute_and_only_with_the_right_secret(
+    gateway: Service,
+    owner: Browser,
+    browsers: NewBrowser,
+    count_statements: Callable[[], AbstractContextManager[StatementLog]],
+) -> None:
+    key, headers = await make(owner)
+    program = browsers()
+    public_id = key["prefix"].rsplit("_", 1)[1]
+    start = f"koi_live_{public_id}_{'a' * 43}"
+    wrong = {"Authorization": f"Bearer {start}{api_keys._checksum(start)}"}
+    with count_statements() as counted:
+        assert not await opens(program, wrong)
+        assert (await listed(owner))[key["id"]]["lastUsedAt"] is None
+        for _ in range(2):
+            assert all(await asyncio.gather(*(opens(program, headers) for _ in range(10))))
+            await asyncio.sleep(1.1)  # so that the row is read anew
+    assert counted.by_name["api_keys.touch"] == 1
+    first = (await listed(owner))[key["id"]]["lastUsedAt"]
+    with clock.shifted(61):
+        assert await opens(program, headers)
+        assert (await listed(owner))[key["id"]]["lastUsedAt"] > first
+
+
+@pytest.mark.parametrize(
+    "text", ["koi_live_" + "a" * 12 + "_" + "b" * 49, "koi_test_x", "koi_prod_x", "koi_", "x" * 5000]
+)
+async def test_rubbish_is_refused_without_asking_the_database(
+    owner: Browser, text: str, count_statements: Callable[[], AbstractContextManager[StatementLog]]
+) -> None:
+    with count_statements() as counted:
+        status, _ = await owner.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {text}"})
+    assert status == 401
+    assert counted.by_name["api_keys.find_by_public_id"] == 0
+
+
+async def test_a_key_says_its_kind_and_keeps_it_when_it_is_rotated(
+    owner: Browser, browsers: NewBrowser, bus: BusProbe
+) -> None:
+    for kind in ("live", "test"):
+        key, headers = await make(owner, kind=kind)
+        assert (key["kind"], key["prefix"][:9], headers["Authorization"][7:16]) == (
+            kind,
+            f"koi_{kind}_",
+            f"koi_{kind}_",
+        )
+        act = await bus.next(ActionRecorded, lambda act: act.action == "api_key.created")
+        assert act.data.details == {"role": "admin", "kind": kind}
+        _, me = await browsers().call("GET", "/api/auth/me", headers=headers)
+        assert (me["principalId"], me["test"]) == (key["id"], kind == "test")
+        successor, headers = await rotate(owner, key["id"])
+        assert (successor["kind"], headers["Authorization"][7:16]) == (kind, f"koi_{kind}_")
+    assert (await make(owner))[0]["kind"] == "live"
+    assert (await owner.call("POST", PATH, {"name": "x", "role": "viewer", "kind": "prod"}))[0] == 400
+    assert (await owner.call("GET", "/api/auth/me"))[1]["test"] is False
+
+
+async def test_a_test_key_opens_nothing_as_a_live_one(owner: Browser, browsers: NewBrowser) -> None:
+    _, headers = await make(owner, kind="test")
+    text = headers["Authorization"].removeprefix("Bearer ").replace("koi_test_", "koi_live_")
+    start = text[: -api_keys._CHECKSUM_LENGTH]
+    assert not await opens(browsers(), {"Authorization": f"Bearer {start}{api_keys._checksum(start)}"})
+
+
+async def test_the_mark_goes_inward_with_what_a_test_key_asks(
+    owner: Browser, browsers: NewBrowser, behind: Behind, keys: Keys
+) -> None:
+    program = browsers()
+    for kind in ("live", "test"):
+        _, headers = await make(owner, kind=kind)
+        behind.seen.clear()
+        body = {"content": "Hello", "targetType": "all"}
+        status, _ = await program.call("POST", "/api/messages/send", body, csrf=False, headers=headers)
+        assert status == 200
+        (request,) = behind.seen
+        identity = verify_identity(keys, request.headers[HEADER], method="POST", path="/api/messages/send")
+        assert (identity.test, identity.principal_kind) == (kind == "test", "api_key")
+
+
+async def test_a_test_key_changes_nothing_but_tests(owner: Browser, browsers: NewBrowser, behind: Behind) -> None:
+    key, headers = await make(owner, kind="test")
+    program = browsers()
+    assert (await program.call("GET", PATH, headers=headers))[0] == 200
+    assert (await program.call("GET", "/api/members", headers=headers))[0] == 200
+    behind.seen.clear()
+    settings = f"/api/churches/{owner.church_id}/settings"
+    for method, path, body in (
+        ("POST", PATH, {"name": "Mine", "role": "admin"}),
+        ("POST", f"{PATH}/{key['id']}/rotate", None),
+        ("DELETE", f"{PATH}/{key['id']}", None),
+        ("PATCH", settings, {"name": "Mine"}),
+        ("POST", "/api/members", {"firstName": "Eve", "phone": "+13125550111"}),
+        ("POST", "/api/messages/stop", None),
+    ):
+        status, answer = await program.call(method, path, body, csrf=False, headers=headers)
+        assert (status, answer["error"]["code"]) == (403, "FORBIDDEN"), path
+    assert behind.seen == []
+    assert list(await listed(owner)) == [key["id"]]
