@@ -2,9 +2,12 @@
 
 from koinonia.service import Parts, ServiceDefinition
 from koinonia.settings import ServiceSettings
-from koinonia_compliance import events, http
+from koinonia.trail import answering
+from koinonia_compliance import events, http, trail
 
 
 def build(parts: Parts[ServiceSettings]) -> ServiceDefinition:
     """The service: one route, three queues."""
-    return ServiceDefinition(handlers=http.HANDLERS, subscriptions=events.listing(parts.keys))
+    return ServiceDefinition(
+        handlers={**http.HANDLERS, **answering(trail.tell)}, subscriptions=events.listing(parts.keys)
+    )

@@ -1,11 +1,11 @@
-"""What compliance keeps of others: churches' names, and which numbers are the platform's own."""
+"""What compliance keeps of others: churches' names and admins, and which numbers are the platform's own."""
 
 from uuid import UUID
 
 from koinonia.db import Transaction
 from koinonia.events import Envelope
 from koinonia.events.delivery import NumberChanged
-from koinonia.events.gateway import ChurchChanged
+from koinonia.events.gateway import AdminChanged, ChurchChanged
 from koinonia.security.keys import Keys
 from koinonia_compliance.store import churches as store
 
@@ -15,6 +15,12 @@ _PLATFORM = UUID(int=0)  # one church may text another's number: own numbers are
 async def follow_church(tx: Transaction, received: Envelope[ChurchChanged]) -> None:
     """Keep a church's name, unless a newer one is known."""
     await store.save_church(tx, received.data.name, received.data.version)
+
+
+async def follow_admin(tx: Transaction, received: Envelope[AdminChanged]) -> None:
+    """Keep an admin's role, unless a newer state is known; one who was removed stays, for events that come late."""
+    admin = received.data
+    await store.save_admin(tx, admin.admin_id, version=admin.version, role=admin.role, status=admin.status)
 
 
 async def follow_number(tx: Transaction, received: Envelope[NumberChanged], keys: Keys) -> None:

@@ -6,7 +6,7 @@ from koinonia.bus import Subscription
 from koinonia.events.audit import ActionRecorded
 from koinonia.events.carrier import MessageReceived
 from koinonia.events.delivery import NumberChanged
-from koinonia.events.gateway import ChurchChanged
+from koinonia.events.gateway import AdminChanged, ChurchChanged
 from koinonia.security.keys import Keys
 from koinonia_compliance import audit_log, churches, inbound
 
@@ -16,7 +16,11 @@ def listing(keys: Keys) -> list[Subscription]:
     return [
         Subscription(
             "compliance.churches",
-            {ChurchChanged: churches.follow_church, NumberChanged: partial(churches.follow_number, keys=keys)},
+            {
+                ChurchChanged: churches.follow_church,
+                AdminChanged: churches.follow_admin,
+                NumberChanged: partial(churches.follow_number, keys=keys),
+            },
         ),
         Subscription("compliance.inbound", {MessageReceived: partial(inbound.judge, keys=keys)}),
         # The log's own ids make a repeated event harmless.

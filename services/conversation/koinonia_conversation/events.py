@@ -17,7 +17,12 @@ def subscriptions(keys: Keys) -> list[Subscription]:
             "conversation.contacts", {MembersChanged: inbox.follow_members, NumberChanged: inbox.follow_number}
         ),
         Subscription("conversation.inbound", {MessageReceived: partial(inbox.receive, keys=keys)}),
+        # Ranks make repeats harmless: no inbox. Of a broadcast's events nothing is kept.
         Subscription(
-            "conversation.progress", {RecipientsUpdated: inbox.follow_replies}, batch=200, linger_seconds=0.02
+            "conversation.progress",
+            {RecipientsUpdated: inbox.follow_replies},
+            batch=200,
+            linger_seconds=0.1,
+            inbox=False,
         ),
     ]

@@ -8,7 +8,7 @@ import asyncpg
 
 from koinonia.api import Endpoint
 from koinonia.api import conversations as api
-from koinonia.api.common import NoQuery, Page, PageQuery
+from koinonia.api.common import NoQuery, Page, TestableQuery
 from koinonia.api.conversations import (
     Conversation,
     ConversationMember,
@@ -59,13 +59,14 @@ class Routes:
             key=lambda row: (row["last_message_at"], row["id"]),
         )
 
-    async def get(self, call: Call[None, PageQuery], tx: Transaction) -> ConversationThread:
+    async def get(self, call: Call[None, TestableQuery], tx: Transaction) -> ConversationThread:
         """One conversation with a page of its texts; two statements."""
         conversation_id, query = call.path["id"], call.query
-        listing = f"conversation:{conversation_id}"
+        tests = call.identity.shows_tests(query.test)
+        listing = f"conversation:{conversation_id}:tests" if tests else f"conversation:{conversation_id}"
         before = last_id(listing, query)
         conversation = await self.show(call, tx, conversation_id)
-        rows = await messages.list_page(tx, conversation_id, before, query.limit + 1)
+        rows = await messages.list_page(tx, conversation_id, before, query.limit + 1, tests=tests)
         page = page_of(listing, query, rows, show=_message, key=lambda row: (row["id"],))
         return ConversationThread(conversation=conversation, messages=page)
 
@@ -144,4 +145,5 @@ def _message(row: asyncpg.Record) -> ConversationMessage:
         status=row["status"],
         error_code=None,
         created_at=row["created_at"],
+        test=row["test"],
     )

@@ -62,6 +62,8 @@ async def receive(tx: Transaction, received: Envelope[MessageReceived], keys: Ke
 async def reply(tx: Transaction, conversation_id: UUID, content: str, actor: Identity) -> UUID:
     """Store a reply and ask delivery to send it; answers its id. Four statements.
 
+    A test leaves the conversation itself as it is: nothing was said to anybody.
+
     Raises:
         NotFound: no such conversation.
         Conflict: the church's number is gone.
@@ -75,8 +77,11 @@ async def reply(tx: Transaction, conversation_id: UUID, content: str, actor: Ide
     if conversation["number_status"] == "released":
         raise Conflict("the church no longer has the number that this person wrote to")
     reply_id, now = new_id(), clock.now()
-    await messages.insert_outbound(tx, reply_id, conversation_id, content=content, sent_by=actor.principal_id, at=now)
-    await conversations.note_message(tx, conversation_id, reply_id, now, unread=0, opens=True)
+    await messages.insert_outbound(
+        tx, reply_id, conversation_id, content=content, sent_by=actor.principal_id, at=now, test=actor.test
+    )
+    if not actor.test:
+        await conversations.note_message(tx, conversation_id, reply_id, now, unread=0, opens=True)
     wanted = ReplyRequested(
         conversation_id=conversation_id,
         reply_id=reply_id,
@@ -87,6 +92,7 @@ async def reply(tx: Transaction, conversation_id: UUID, content: str, actor: Ide
         content=content,
         media_urls=(),
         requested_at=now,
+        test=actor.test,
     )
     await outbox.add(tx, wanted, acted(actor, "conversation.replied", "conversation", conversation_id))
     return reply_id

@@ -1,6 +1,7 @@
 """The audit log's rows."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -70,3 +71,27 @@ async def list_page(
 ) -> list[asyncpg.Record]:
     """The church's newest rows before an id, that all given filters hold for."""
     return await tx.fetch(_LIST_PAGE, tx.tenant, before, action, actor_id, limit)
+
+
+_LIST_OF_TARGETS = statement(
+    "audit_log.list_of_targets",
+    """
+    SELECT action, actor_id, occurred_at
+    FROM audit_log
+    WHERE target_id = ANY ($1::uuid[] || $2::uuid)
+        AND (target_id <> $2 OR occurred_at >= $4)
+        AND church_id = $2
+        AND action = ANY ($3::text[])
+        AND actor_id IS NOT NULL
+        AND outcome = 'success'
+    ORDER BY id
+    LIMIT 100
+    """,
+)
+
+
+async def list_of_targets(
+    tx: Transaction, target_ids: Sequence[UUID], actions: Sequence[str], *, church_since: datetime
+) -> list[asyncpg.Record]:
+    """Who did one of these things to one of these targets, or since a time to the church, oldest first."""
+    return await tx.fetch(_LIST_OF_TARGETS, list(target_ids), tx.tenant, list(actions), church_since)

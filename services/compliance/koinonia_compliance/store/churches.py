@@ -1,8 +1,10 @@
-"""Churches' names, and the platform's own numbers."""
+"""Churches' names and admins, and the platform's own numbers."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from koinonia.db import Transaction, statement
+from koinonia.security.identity import Role
 
 _SAVE_CHURCH = statement(
     "churches.save",
@@ -19,6 +21,33 @@ _SAVE_CHURCH = statement(
 async def save_church(tx: Transaction, name: str, version: int) -> None:
     """Keep the church's name, unless a newer one is known."""
     await tx.execute(_SAVE_CHURCH, tx.tenant, version, name)
+
+
+_SAVE_ADMIN = statement(
+    "admins.save",
+    """
+    INSERT INTO admins (admin_id, church_id, version, role, status)
+    VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (admin_id) DO UPDATE
+    SET version = excluded.version, role = excluded.role, status = excluded.status
+    WHERE admins.version < excluded.version
+    """,
+)
+
+
+async def save_admin(tx: Transaction, admin_id: UUID, *, version: int, role: str, status: str) -> None:
+    """Keep an admin's role, unless a newer state is known."""
+    await tx.execute(_SAVE_ADMIN, admin_id, tx.tenant, version, role, status)
+
+
+_LIST_ROLES = statement(
+    "admins.list_roles", "SELECT admin_id, role FROM admins WHERE admin_id = ANY ($1::uuid[]) AND status <> 'removed'"
+)
+
+
+async def list_roles(tx: Transaction, actor_ids: Sequence[UUID]) -> dict[UUID, Role]:
+    """The roles of those among them who work for the church now."""
+    return {row["admin_id"]: row["role"] for row in await tx.fetch(_LIST_ROLES, actor_ids)}
 
 
 _SAVE_NUMBER = statement(

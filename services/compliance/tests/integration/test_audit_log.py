@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -14,7 +14,9 @@ from koinonia.db import Database, Statement, statement
 from koinonia.db.statistics import StatementLog
 from koinonia.events import Envelope
 from koinonia.events.audit import ActionRecorded
+from koinonia.events.gateway import AdminChanged
 from koinonia.ids import new_id
+from koinonia.security.identity import Role
 from koinonia.security.keys import Keys
 from koinonia.service import Running
 from koinonia.settings import ServiceSettings
@@ -103,11 +105,46 @@ async def test_an_act_of_any_service_is_stored_and_read_whole(
         "requestId": "r-1",
         "details": {"targetType": "all"},
         "occurredAt": event.data.occurred_at.isoformat().replace("+00:00", "Z"),
+        "actorRole": None,
     }
     assert (await caller(service, audit.LIST, church_id=new_id()))[1]["data"] == []
     assert (await caller(service, audit.LIST, church_id=church_id, role="sender"))[0] == 403
     status, answer = await caller(service, audit.LIST, church_id=church_id, query={"cursor": "rubbish"})
     assert (status, answer["error"]["details"][0]["field"]) == (400, "cursor")
+
+
+async def test_an_entry_tells_the_actors_role_as_the_newest_event_has_it(
+    start_service: StartService, bus: BusProbe, caller: Caller, church_id: UUID
+) -> None:
+    service: Service = await start_service("compliance", build, ServiceSettings)
+    await bus.publish_envelope(act(church_id))
+
+    async def role() -> Any:
+        _, answer = await caller(service, audit.LIST, church_id=church_id)
+        return answer["data"][0]["actorRole"] if answer["data"] else "no entry"
+
+    async def is_told(expected: str | None) -> bool:
+        return bool(await role() == expected)
+
+    def admin(version: int, role: Role, status: Literal["active", "removed"] = "active") -> AdminChanged:
+        return AdminChanged(admin_id=ACTOR_ID, version=version, role=role, status=status)
+
+    await bus.publish(admin(2, "sender"), church_id)
+    await wait_until(lambda: is_told("sender"))
+    late, again = admin(1, "owner"), admin(3, "viewer")
+    await bus.publish(late, church_id)
+    twice = await bus.publish(again, church_id)
+    await bus.publish_envelope(twice)
+    await wait_until(lambda: is_told("viewer"))
+    await bus.publish(admin(4, "viewer", "removed"), church_id)
+    await wait_until(lambda: is_told(None))
+    await bus.publish(again, church_id)
+    barrier = AdminChanged(admin_id=UUID(int=22), version=1, role="sender", status="active")
+    await bus.publish(barrier, church_id)
+    await bus.publish_envelope(act(church_id, actor_id=barrier.admin_id))
+    await wait_until(lambda: is_told("sender"))
+    _, answer = await caller(service, audit.LIST, church_id=church_id)
+    assert [entry["actorRole"] for entry in answer["data"]] == ["sender", None]
 
 
 async def test_an_act_delivered_twice_is_stored_once(keep: Keep, database: Database, church_id: UUID) -> None:
@@ -168,7 +205,7 @@ async def test_pages_come_newest_first_without_gap_or_repeat(
         with count_statements() as counted:
             async with database.tenant(church_id) as tx:
                 page = await audit_log.list_page(tx, audit.AuditQuery(limit=3, cursor=cursor))
-        assert counted.count == 1
+        assert counted.count == 2
         assert page.has_more is has_more
         seen += [entry.id for entry in page.data]
         cursor = page.next_cursor

@@ -36,21 +36,29 @@ _INSERT_OUTBOUND = statement(
     "conversation_messages.insert_outbound",
     """
     INSERT INTO conversation_messages (
-        id, church_id, conversation_id, direction, content, media_urls, status, status_rank, sent_by, created_at
+        id, church_id, conversation_id, direction, content, media_urls, status, status_rank, sent_by, created_at,
+        test
     )
-    VALUES ($1, $2, $3, 'outbound', $4, '{}', 'queued', 0, $5, $6)
+    VALUES ($1, $2, $3, 'outbound', $4, '{}', 'queued', 0, $5, $6, $7)
     """,
 )
 
 
 async def insert_outbound(
-    tx: Transaction, message_id: UUID, conversation_id: UUID, *, content: str, sent_by: UUID, at: datetime
+    tx: Transaction,
+    message_id: UUID,
+    conversation_id: UUID,
+    *,
+    content: str,
+    sent_by: UUID,
+    at: datetime,
+    test: bool,
 ) -> None:
     """Store a reply that is to be sent."""
-    await tx.execute(_INSERT_OUTBOUND, message_id, tx.tenant, conversation_id, content, sent_by, at)
+    await tx.execute(_INSERT_OUTBOUND, message_id, tx.tenant, conversation_id, content, sent_by, at, test)
 
 
-_COLUMNS = "id, direction, content, media_urls, status, created_at"
+_COLUMNS = "id, direction, content, media_urls, status, created_at, test"
 _FIND = statement("conversation_messages.find", f"SELECT {_COLUMNS} FROM conversation_messages WHERE id = $1")
 
 
@@ -64,16 +72,18 @@ _LIST_PAGE = statement(
     f"""
     SELECT {_COLUMNS}
     FROM conversation_messages
-    WHERE conversation_id = $1 AND ($2::uuid IS NULL OR id < $2)
+    WHERE conversation_id = $1 AND ($2::uuid IS NULL OR id < $2) AND ($4 OR NOT test)
     ORDER BY id DESC
     LIMIT $3
     """,
 )
 
 
-async def list_page(tx: Transaction, conversation_id: UUID, before: UUID | None, limit: int) -> list[asyncpg.Record]:
-    """A page of a conversation's texts, newest first."""
-    return await tx.fetch(_LIST_PAGE, conversation_id, before, limit)
+async def list_page(
+    tx: Transaction, conversation_id: UUID, before: UUID | None, limit: int, *, tests: bool
+) -> list[asyncpg.Record]:
+    """A page of a conversation's texts, newest first, with ``tests`` among them or without."""
+    return await tx.fetch(_LIST_PAGE, conversation_id, before, limit, tests)
 
 
 _ADVANCE = statement(
@@ -90,3 +100,18 @@ _ADVANCE = statement(
 async def advance(tx: Transaction, ids: Sequence[UUID], statuses: Sequence[str], ranks: Sequence[int]) -> None:
     """Move replies forward to a status; one that is as far already stays."""
     await tx.execute(_ADVANCE, list(ids), list(statuses), list(ranks))
+
+
+_FIND_OUTBOUND = statement(
+    "conversation_messages.find_outbound",
+    """
+    SELECT sent_by, created_at
+    FROM conversation_messages
+    WHERE id = $1 AND church_id = $2 AND direction = 'outbound'
+    """,
+)
+
+
+async def find_outbound(tx: Transaction, message_id: UUID) -> asyncpg.Record | None:
+    """Who wrote a reply, and when."""
+    return await tx.fetch_row(_FIND_OUTBOUND, message_id, tx.tenant)

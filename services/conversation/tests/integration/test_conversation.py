@@ -27,7 +27,8 @@ from koinonia.security.keys import Keys
 from koinonia.service import Running
 from koinonia.settings import ServiceSettings
 from koinonia.testing.fixtures import wait_until
-from koinonia.testing.services import BusProbe, Caller, StartService
+from koinonia.testing.services import PRINCIPAL_ID, BusProbe, Caller, StartService
+from koinonia.trail import TELL, Question
 from koinonia_conversation import inbox
 from koinonia_conversation.app import build
 
@@ -370,3 +371,73 @@ def _own(log: StatementLog) -> int:
     """Statements of the inbox's own tables, and the event that leaves: not those of relays beside it."""
     names = ("conversations.", "conversation_messages.", "contacts.", "numbers.", "outbox.add")
     return sum(count for name, count in log.by_name.items() if name.startswith(names))
+
+
+async def test_a_trail_tells_who_wrote_a_reply_and_nothing_of_its_words(church: Inbox) -> None:
+    await church.receive("Hello")
+    status, made = await church.reply("A secret of ours")
+    assert status == 202
+
+    async def told(kind: Any, church_id: UUID) -> Any:
+        question = Question(
+            recipient_id=new_id(),
+            source_id=UUID(made["id"]),
+            kind=kind,
+            phone_index=b"i",
+            status="sent",
+            accepted_at=None,
+            until=clock.now(),
+        )
+        return (await church.caller(church.service, TELL, church_id=church_id, body=question))[1]
+
+    part = await told("reply", church.church_id)
+    (entry,), (act,) = part["entries"], part["acts"]
+    assert (entry["event"], entry["at"], act["event"]) == ("requested", made["createdAt"], "requested")
+    assert act["actorId"] == str(PRINCIPAL_ID)
+    assert "secret" not in str(part)
+    assert (await told("broadcast", church.church_id))["entries"] == []
+    assert (await told("reply", new_id()))["entries"] == []
+
+
+async def test_a_test_reply_is_marked_and_leaves_the_conversation_as_it_was(church: Inbox) -> None:
+    box = church
+    await box.receive("Hello")
+    before = await box.first()
+    ids = {"id": UUID(before["id"])}
+
+    async def ask(endpoint: Any, *, test: bool, **values: Any) -> Any:
+        return await box.caller(box.service, endpoint, church_id=box.church_id, ids=ids, test=test, **values)
+
+    status, reply = await ask(api.REPLY, test=True, body={"content": "A test"})
+    assert (status, reply["test"], reply["status"]) == (202, True, "queued")
+    wanted = await box.bus.next(ReplyRequested)
+    assert (wanted.data.test, str(wanted.data.reply_id)) == (True, reply["id"])
+    act = await box.bus.next(ActionRecorded, lambda act: act.action == "conversation.replied")
+    assert act.data.details == {"test": "true"}
+    assert await box.first() == before
+
+    delivered = RecipientsUpdated(
+        source_id=wanted.data.reply_id, kind="reply", changes={"queued": -1, "delivered": 1}, test=True
+    )
+    await box.bus.publish_envelope(await box.bus.publish(delivered, box.church_id))
+
+    async def shown() -> bool:
+        _, thread = await ask(api.GET, test=True)
+        return bool(thread["messages"]["data"][0]["status"] == "delivered")
+
+    await wait_until(shown)
+    for asker, wish, expected in (
+        (False, None, ["Hello"]),
+        (False, "true", ["A test", "Hello"]),
+        (True, None, ["A test", "Hello"]),
+        (True, "false", ["Hello"]),
+    ):
+        _, thread = await ask(api.GET, test=asker, query={"test": wish} if wish else None)
+        assert [each["content"] for each in thread["messages"]["data"]] == expected
+
+    _, live = await ask(api.REPLY, test=False, body={"content": "For real"})
+    assert not live["test"]
+    assert not (await box.bus.next(ReplyRequested)).data.test
+    assert (await box.first())["lastMessage"]["content"] == "For real"
+    status, _ = await ask(api.READ, test=True)
+    assert status == 403
