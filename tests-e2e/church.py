@@ -13,7 +13,7 @@ from koinonia.api.auth import ApiKeyRequest, RegisterRequest
 from koinonia.api.billing import Usage
 from koinonia.api.members import IMPORT_ROWS
 from koinonia.api.messages import Message, Recipient, SendRequest
-from koinonia.client import Client
+from koinonia.client import ApiError, Client
 from koinonia.testing.fixtures import wait_until
 
 from .carrier import Text
@@ -114,6 +114,20 @@ class Church:
     async def recipients(self, message_id: UUID) -> list[Recipient]:
         """Every recipient's copy."""
         return [recipient async for recipient in self.client.messages.recipients(message_id)]
+
+    async def refused_for_now(self, message: Message, phone: str) -> UUID:
+        """Wait until the carrier has refused somebody's copy, which waits then; its id."""
+
+        async def found() -> UUID | None:
+            try:
+                rows = [row for row in await self.recipients(message.id) if row.phone == phone and row.error_code]
+            except ApiError:  # 404: delivery has not heard of the message yet
+                return None
+            return rows[0].id if rows else None
+
+        recipient_id = await wait_until(found, seconds=30, what="a refusal")
+        assert isinstance(recipient_id, UUID)
+        return recipient_id
 
     async def texts(self) -> list[Text]:
         """What the carrier has accepted from this church's number."""

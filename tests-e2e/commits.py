@@ -27,6 +27,7 @@ CREATE TABLE commits.claims (
     recipient_id uuid NOT NULL,
     source_id uuid NOT NULL,
     passes_suppression boolean NOT NULL,
+    client_port integer DEFAULT inet_client_port(),  -- of the worker: the function runs in its session
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     transaction xid8 NOT NULL DEFAULT pg_current_xact_id()
 );

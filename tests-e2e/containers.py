@@ -94,7 +94,8 @@ class Project(StateDirectory):
 
     def read_processes(self) -> dict[str, Process]:
         """What runs."""
-        processes = {name: self._process(name, each) for name, each in self.containers().items() if name != "migrate"}
+        found = {name: each for name, each in self.containers().items() if name not in ("migrate", "keeper")}
+        processes = {name: self._process(name, each) for name, each in found.items()}
         self.write_processes(processes)
         return processes
 

@@ -18,7 +18,9 @@ from .church import Church, people
 from .tenants import UUIDS
 
 LISTS = {
+    "GET /api/auth/sessions": "/api/auth/sessions",
     "GET /api/admin/api-keys": "/api/admin/api-keys",
+    "GET /api/admin/users": "/api/admin/users",
     "GET /api/admin/audit-log": "/api/admin/audit-log",
     "GET /api/branches": "/api/branches",
     "GET /api/groups": "/api/groups",
@@ -44,7 +46,9 @@ async def make_estates(church: Church, caller: Caller, count: int) -> list[dict[
         "number": numbers["data"][0]["id"],
         "cursor of GET /api/numbers": encode_cursor("numbers", (UUID(numbers["data"][0]["id"]),)),
     }
-    estates = [common | await _people_and_places(caller) for _ in range(count)]
+    estates = [
+        common | await _people_and_places(caller) | {"session": await _session(church, caller)} for _ in range(count)
+    ]
     carrier = church.platform.carrier
     await carrier.order("final_status", [each["phone"] for each in estates], final_status="delivery_unconfirmed")
     for estate in estates:
@@ -63,13 +67,23 @@ async def _people_and_places(caller: Caller) -> dict[str, str]:
     group = await _made(caller, "/api/groups", {"name": f"Group {word}"})
     branch = await _made(caller, "/api/branches", {"name": f"Branch {word}"})
     key = await _made(caller, "/api/admin/api-keys", {"name": f"Key {word}", "role": "viewer"})
+    invitation = {"email": f"{word}@church.example", "firstName": "Boaz", "lastName": "Miller", "role": "viewer"}
+    invited = await _made(caller, "/api/admin/users", invitation)
     estate = {"word": word, "group": group["id"], "branch": branch["id"], "api_key": key["apiKey"]["id"]}
+    estate["invited"] = invited["id"]
     for number, person in enumerate(people(4)):
         body = {**person.row(), "lastName": word, "externalId": f"external-{number}-{word}", "groupIds": [group["id"]]}
         made = await _made(caller, "/api/members", body)
         estate[f"external id {number}"] = made["externalId"]
         estate |= {"member": made["id"], "phone": made["phone"]} if number == 0 else {}
     return estate
+
+
+async def _session(church: Church, caller: Caller) -> str:
+    """One more of the same admin's."""
+    async with Caller(church):
+        newest = (await caller.send("GET", "/api/auth/sessions?limit=1")).json()["data"][0]
+    return str(newest["id"])
 
 
 async def _messages(caller: Caller, estate: dict[str, str]) -> dict[str, str]:
@@ -88,6 +102,8 @@ async def _outcomes(church: Church, caller: Caller, estate: dict[str, str]) -> N
     (recipient,) = [row for row in rows if row.phone == estate["phone"]]
     assert recipient.status == "unconfirmed"
     estate["recipient"] = str(recipient.id)
+    after = encode_cursor(f"member messages {estate['member']}", (recipient.id,))
+    estate["cursor of GET /api/members/{id}/messages"] = after
     events = (await caller.send("GET", f"/api/messages/{estate['message']}/events")).body.decode()
     estate["position"] = events.partition("id: ")[2].partition("\n")[0]
 

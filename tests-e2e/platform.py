@@ -12,8 +12,12 @@ from typing import Self
 
 import aiohttp
 
+from koinonia.bus.declare import DELAY_SECONDS, dead_queue, delay_exchange
+from koinonia.bus.topology import QUEUES
+from koinonia.cli.broker_users import vhost_of
 from koinonia.cli.state import Process, StateDirectory
 from koinonia.servers import discard
+from koinonia.servers.broker_admin import BrokerAdmin
 from koinonia.servers.child import Child, spawn
 from koinonia.servers.finding import choice_of
 from koinonia.servers.ports import free_ports
@@ -24,6 +28,8 @@ from .carrier import Carrier
 KOINONIA = str(Path(sys.executable).with_name("koinonia"))
 START_SECONDS = 150.0
 STOP_SECONDS = 60.0
+QUEUES_TOLD_SECONDS = 6.0
+"""After so long the broker has told of all that consumers have in hand: it counts that every five seconds."""
 
 # Short waits, so that what the platform mends by itself is mended within a test; limits and plans that no test meets.
 SETTINGS = {
@@ -32,6 +38,8 @@ SETTINGS = {
     "KOINONIA_TRIAL_SEGMENTS": "10000000",
     "KOINONIA_LONG_CODE_RATE": "1000",
     "KOINONIA_RATE_LIMIT_API": "1000000/1m",
+    "KOINONIA_RATE_LIMIT_SEND": "1000000/1m",
+    "KOINONIA_RATE_LIMIT_BILLING": "1000000/1m",
     "KOINONIA_RATE_LIMIT_AUTH": "1000000/15m",
     "KOINONIA_RATE_LIMIT_WEBHOOK": "1000000/1m",
     "KOINONIA_PASSWORD_MEMORY_KIB": "64",
@@ -102,6 +110,17 @@ class Platform:
         """What ``koinonia dead-letters list`` says."""
         _, output = await self.command("dead-letters", "list")
         return output
+
+    async def queued(self) -> dict[str, int | None]:
+        """How many events lie in which queue, those in a consumer's hands and the delays' and dead ones too.
+
+        Without zeros, as it was up to ``QUEUES_TOLD_SECONDS`` ago; None: the queue is down, and tells nothing.
+        """
+        names = [*QUEUES, *map(dead_queue, QUEUES), *map(delay_exchange, DELAY_SECONDS)]
+        process = self.process("rabbitmq")
+        async with BrokerAdmin(process.management_url or "") as broker:
+            counts = await broker.queue_totals(vhost_of(process.url))
+        return {name: counts.get(name) for name in names if counts.get(name) != 0}
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Run an operator's ``koinonia`` command on it: its exit status, and what it says."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from .church import PASSWORD
 from .page import Route
 
 KEY, POSITION = "Idempotency-Key", "Last-Event-ID"
@@ -126,6 +127,8 @@ def _list(route: str, *more: Ask) -> list[Ask]:
 
 
 PERSON = {"firstName": "Anna", "lastName": NAME, "phone": PHONE}
+INVITED = {"email": New("invited{}@church.example"), "firstName": "Boaz", "lastName": "Miller", "role": "viewer"}
+QUIET = {"start": "21:00", "until": "08:00"}
 SEND = {"content": NAME, "scheduledAt": "2050-01-01T00:00:00Z"}
 BOTH = {"id": Of("message"), "recipientId": Of("recipient")}
 
@@ -136,8 +139,12 @@ OPEN: dict[str, str] = {
     "GET /api/docs": "the same for all",
     "GET /api/openapi.json": "the same for all",
     "GET /api/csrf-token": "a session's own; mixed in a test of its own",
+    "POST /api/admin/mfa/verify": "its token is a login's own; tried in the gateway's test_mfa.py",
+    "POST /api/auth/invitations/accept": "names a token of 256 random bits alone",
     "POST /api/auth/login": "tried in a test of its own",
     "POST /api/auth/logout": "tried in a test of its own",
+    "POST /api/auth/password/forgot": "names an e-mail, and answers the same to all",
+    "POST /api/auth/password/reset": "names a token of 256 random bits alone",
     "POST /api/auth/refresh": "tried in a test of its own",
     "POST /api/auth/register": "makes a church, names none",
     "POST /api/webhooks/telnyx/mms": "tried in a test of its own",
@@ -145,14 +152,31 @@ OPEN: dict[str, str] = {
 }
 """Routes without a church of their own, and why the matrix leaves them out."""
 
+NAMELESS: dict[str, str] = {
+    "POST /api/admin/mfa/disable": "its caller's own second factor; tried in the gateway's test_mfa.py",
+    "POST /api/admin/mfa/recovery-codes": "its caller's own; tried there",
+    "POST /api/admin/mfa/confirm": "its caller's own, and ends all sessions; tried there",
+    "POST /api/admin/mfa/enable": "its caller's own; tried there",
+    "POST /api/messages/stop": "ends all that its caller has on the way; tried in test_panic_stop.py",
+    "POST /api/auth/password/change": "ends its caller's other sessions; tried in the gateway's test_passwords.py",
+    "DELETE /api/auth/sessions": "ends its caller's other sessions; tried in the gateway's test_sessions.py",
+}
+"""Routes that name nothing, and would spoil the things that the matrix asks for."""
+
 # In the order in which the owner asks them: what ends a thing comes last.
 REQUESTS: dict[str, list[Ask]] = {
     "GET /api/auth/me": [Ask()],
+    "GET /api/auth/sessions": _list("GET /api/auth/sessions"),
     "GET /api/churches/{id}/settings": [Ask(_by("church"))],
-    "PATCH /api/churches/{id}/settings": [Ask(_by("church"), body={"name": NAME})],
+    "PATCH /api/churches/{id}/settings": [
+        Ask(_by("church"), body={"name": NAME, "quietHours": QUIET, "senderDefaults": {"numberId": Of("number")}})
+    ],
     "GET /api/admin/api-keys": _list("GET /api/admin/api-keys"),
     "POST /api/admin/api-keys": [Ask(body={"name": NAME, "role": "viewer"}, owner=201)],
     "POST /api/admin/api-keys/{id}/rotate": [Ask(_by("api_key"))],
+    "GET /api/admin/users": _list("GET /api/admin/users"),
+    "POST /api/admin/users": [Ask(body=INVITED, owner=201)],
+    "PATCH /api/admin/users/{id}": [Ask(_by("invited"), body={"role": "sender"})],
     "GET /api/admin/audit-log": _list("GET /api/admin/audit-log", Ask(query={"actorId": Of("admin")})),
     "GET /api/billing/plans": [Ask()],
     "GET /api/billing/subscription": [Ask()],
@@ -188,6 +212,10 @@ REQUESTS: dict[str, list[Ask]] = {
         Ask(csv={**PERSON, "branchId": Of("home"), "externalId": Of("external id 3")}),
     ],
     "GET /api/members/{id}": [Ask(_by("member"))],
+    "GET /api/members/{id}/messages": [
+        Ask(_by("member")),
+        Ask(_by("member"), query={"cursor": Of("cursor of GET /api/members/{id}/messages")}),
+    ],
     "PATCH /api/members/{id}": [
         Ask(_by("member"), body={"branchId": Of("home"), "groupIds": [Of("group")]}),
         Ask(_by("member"), body={"externalId": Of("external id 0")}),
@@ -211,6 +239,7 @@ REQUESTS: dict[str, list[Ask]] = {
         Ask(_by("message")),
         Ask(_by("message"), query={"cursor": Of("cursor of GET /api/messages/{id}/recipients")}),
     ],
+    "GET /api/messages/{id}/recipients/{recipientId}/trail": [Ask(BOTH)],
     "POST /api/messages/{id}/recipients/{recipientId}/resolve": [Ask(BOTH, body={"action": "close"})],
     "GET /api/conversations": _list("GET /api/conversations"),
     "GET /api/conversations/{id}": [
@@ -221,12 +250,21 @@ REQUESTS: dict[str, list[Ask]] = {
     "PATCH /api/conversations/{id}/status": [Ask(_by("conversation"), body={"status": "closed"})],
     "POST /api/conversations/{id}/reply": [Ask(_by("conversation"), body={"content": NAME}, owner=202)],
     "GET /api/numbers": _list("GET /api/numbers"),
-    "POST /api/messages/{id}/cancel": [Ask(_by("scheduled"), owner=202)],
+    "POST /api/messages/{id}/pause": [Ask(_by("scheduled"))],
+    "POST /api/messages/{id}/resume": [Ask(_by("scheduled"))],
+    "POST /api/messages/{id}/cancel": [Ask(_by("scheduled"))],
+    "POST /api/numbers/{id}/pause": [Ask(_by("number"))],
+    "POST /api/numbers/{id}/resume": [Ask(_by("number"))],
+    "GET /api/churches/{id}/sending": [Ask(_by("church"))],
+    "POST /api/churches/{id}/sending/pause": [Ask(_by("church"))],
+    "POST /api/churches/{id}/sending/resume": [Ask(_by("church"))],
     "DELETE /api/groups/{id}/members": [Ask(_by("group"), body={"memberIds": [Of("member")]})],
     "DELETE /api/members/{id}": [Ask(_by("member"), owner=204)],
     "DELETE /api/groups/{id}": [Ask(_by("group"), owner=204)],
     "DELETE /api/branches/{id}": [Ask(_by("branch"), owner=204)],
+    "DELETE /api/admin/users/{id}": [Ask(_by("invited"), owner=204)],
     "DELETE /api/admin/api-keys/{id}": [Ask(_by("api_key"), owner=204)],
+    "DELETE /api/auth/sessions/{id}": [Ask(_by("session"), body={"password": PASSWORD}, owner=204)],
 }
 
 
@@ -236,6 +274,9 @@ def untried(routes: list[Route]) -> list[str]:
     for route in routes:
         if str(route) in OPEN:
             said += [f"{route} is for principals, and `OPEN` leaves it out"] if not route.is_public else []
+            continue
+        if str(route) in NAMELESS:
+            said += [f"{route} takes {place!r}, and `NAMELESS` leaves it out" for place in identifiers(route)]
             continue
         if str(route) not in REQUESTS:
             said.append(
@@ -250,7 +291,7 @@ def untried(routes: list[Route]) -> list[str]:
             for place in identifiers(route)
             if place not in tried
         ]
-    gone = (REQUESTS.keys() | OPEN.keys()) - {str(route) for route in routes}
+    gone = (REQUESTS.keys() | OPEN.keys() | NAMELESS.keys()) - {str(route) for route in routes}
     return said + [f"{route} is no route any more: take it out of tests-e2e/tenants.py." for route in sorted(gone)]
 
 

@@ -15,7 +15,8 @@ from .platform import Platform
 pytestmark = pytest.mark.containers
 
 OURS = ("carrier", "gateway", "messaging", "delivery", "delivery-worker", "conversation", "billing", "compliance")
-WITHOUT_HEALTH = {"migrate", "otel-collector"}  # one ends by itself, the other's image has no program to ask with
+# One ends by itself, the other's image has no program to ask with.
+WITHOUT_HEALTH = {"migrate", "otel-collector"}
 
 
 @pytest.fixture
@@ -39,11 +40,12 @@ def test_nothing_runs_as_root_or_is_open_beyond_this_machine(contained: Containe
         assert set(published) <= {"127.0.0.1"}, name
 
 
-def test_only_migrate_knows_the_administrators_passwords(contained: ContainerPlatform) -> None:
+def test_only_migrate_and_the_keeper_know_administrators_passwords(contained: ContainerPlatform) -> None:
     secrets = [contained.state.settings[name] for name in ("POSTGRES_PASSWORD", "RABBITMQ_PASSWORD")]
     for name, container in contained.state.containers().items():
         told = [secret for secret in secrets if any(secret in entry for entry in container["Config"]["Env"])]
-        assert told == {"migrate": secrets, "postgres": secrets[:1], "rabbitmq": secrets[1:]}.get(name, []), name
+        wanted = {"migrate": secrets, "keeper": secrets[:1], "postgres": secrets[:1], "rabbitmq": secrets[1:]}
+        assert told == wanted.get(name, []), name
 
 
 async def test_the_gateway_uses_every_replica_behind_a_name(church: Church) -> None:

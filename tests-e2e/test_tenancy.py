@@ -1,5 +1,6 @@
 """Another church's things are not there: naming them, wherever a route takes a name, is as naming what never was."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,9 @@ _TIMES = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _KEYS = re.compile(r"koi_live_\w+")
 _REQUEST_IDS = re.compile(r'"requestId":"[^"]*"')
 _FIGURES = re.compile(r"\d+")
+
+
+READ_AGAIN = 6
 
 
 @pytest.mark.timeout(240)
@@ -118,6 +122,11 @@ class Trial:
         for places in combinations(ask):
             told = f"{route} with theirs at {', '.join(places) or 'no place'}"
             answers = [await self._ask(route, ask, places, own, named) for named in (theirs, nobody)]
+            for _ in range(READ_AGAIN if route.method == "GET" else 0):
+                if answers[0] == answers[1]:
+                    break
+                await asyncio.sleep(0.5)  # events of our own arrive between two reads; what is given away, is each time
+                answers = [await self._ask(route, ask, places, own, named) for named in (theirs, nobody)]
             self._compare(told, *answers)
 
     async def use_their_key(self, used: Used, theirs: Things, own: Things, api_key: str) -> None:
@@ -134,7 +143,9 @@ class Trial:
             self._compare(f"{told} and theirs", *answers)
         repeated = iter(used.new)
         request = used.ask.filled(used.route, lambda _place: own, lambda _form: next(repeated))
-        request.headers.update({KEY: key, "Authorization": f"Bearer {api_key}"})  # another of our principals
+        request.headers.update({KEY: key})
+        if {"apiKey": []} in used.route.operation["security"]:
+            request.headers["Authorization"] = f"Bearer {api_key}"  # another of our principals
         for replayed in (None, "true"):
             answer = await self._send(request)
             if (answer.status, answer.headers.get(REPLAYED)) != (used.ask.owner, replayed):

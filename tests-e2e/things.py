@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from koinonia.api.admins import InvitationRequest
 from koinonia.api.auth import ApiKeyRequest
 from koinonia.api.branches import BranchRequest
 from koinonia.api.groups import GroupRequest
@@ -34,7 +35,9 @@ async def make_one_of_each(church: Church) -> dict[str, UUID]:
         "recipients/recipientId": (await church.recipients(sent.id))[0].id,
         "conversations/id": thread,
         "api-keys/id": (await client.api_keys.create(ApiKeyRequest(name="Key", role="viewer"))).api_key.id,
+        "users/id": (await client.admins.invite(InvitationRequest.example())).id,
         "numbers/id": (await anext(client.numbers.list())).id,
+        "sessions/id": (await anext(client.auth.sessions())).id,
     }
 
 

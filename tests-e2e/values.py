@@ -19,6 +19,9 @@ ODD: tuple[Any, ...] = (
 )
 """Wrong almost everywhere; where one is right, it is taken for right."""
 
+ANY_NAME = "word"
+"""A field's name where each will do."""
+
 _SEED = 20261121
 _TEXT = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
 _ANYTHING = st.recursive(
@@ -51,6 +54,45 @@ class Schema:
     def wrong(self, count: int) -> list[Any]:
         """All odd ones, and so many made by chance."""
         return [value for value in (*ODD, *_anything(count)) if not self.is_right(value)]
+
+    @property
+    def required(self) -> list[str]:
+        """The fields that an object must have."""
+        return list(self._structure().get("required", []))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is an object that takes no other fields."""
+        return self._structure().get("additionalProperties") is False
+
+    def fields(self) -> dict[str, "Schema"]:
+        """The fields of an object, and one more where each may have any name."""
+        structure = self._structure()
+        found = dict(structure.get("properties", {}))
+        if isinstance(other := structure.get("additionalProperties"), dict):
+            found[ANY_NAME] = other
+        return {name: Schema(each, self._components) for name, each in found.items()}
+
+    def items(self) -> "Schema | None":
+        """The items of a list; None: it is none."""
+        items = self._structure().get("items")
+        return None if items is None else Schema(items, self._components)
+
+    def places(self, at: str = "") -> Iterator[str]:
+        """Each place further in: ``field.field`` and ``field[1]``, the second item of a list."""
+        inner = {f"{at}.{name}".lstrip("."): each for name, each in self.fields().items()}
+        if (items := self.items()) is not None:
+            inner[f"{at}[1]"] = items
+        for place, schema in inner.items():
+            yield place
+            yield from schema.places(place)
+
+    def _structure(self) -> dict[str, Any]:
+        """The schema itself, without its name and without the choice of null."""
+        found = self._schema
+        while (choices := found.get("anyOf")) or "$ref" in found:
+            found = choices[0] if choices else self._components[found["$ref"].rpartition("/")[2]]
+        return found
 
     def _values(self, schema: dict[str, Any]) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911 - a line per kind
         match schema:

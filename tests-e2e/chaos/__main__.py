@@ -23,7 +23,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.runs < 1:
         parser.error("RUNS is at least 1")
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # that the broker is away is meant
+    for library in ("aiormq", "asyncpg"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # that a server is away is meant
     first = secrets.randbelow(100_000) * BLOCK if options.seed is None else options.seed
     # All with idempotency keys at the carrier, then all without: two platforms do.
     seeds = sorted(range(first, first + options.runs), key=lambda seed: (not plan(seed).idempotency, seed))

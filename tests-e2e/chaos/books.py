@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,8 @@ import msgspec
 from koinonia.db.roles import SERVICES
 
 OPEN = frozenset({"queued", "sending", "sent", "unknown"})
+Attempt = tuple[UUID, int]
+"""A recipient and its attempt's number."""
 PATIENCE_SECONDS = 60.0
 _AWAY = (
     asyncpg.PostgresConnectionError,
@@ -128,7 +130,9 @@ _SESSIONS = """
 """
 _ADVISORY_LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
 _HELD = "SELECT phone_index FROM delivery.holds WHERE church_id = $1"
-_LEASES_ENDED = "SELECT count(*) FROM delivery.work WHERE state = 'sending' AND leased_until < clock_timestamp()"
+_LEASES_ENDED = (
+    "SELECT recipient_id, attempt FROM delivery.work WHERE state = 'sending' AND leased_until < clock_timestamp()"
+)
 _BEGUN = "SELECT count(*) FROM delivery.recipients WHERE source_id = $1 AND status <> 'queued'"
 _TAKEN = "SELECT count(*) FROM delivery.inbox WHERE queue = 'delivery.chunks' AND event_id = ANY($1::uuid[])"
 _WAITING = """
@@ -139,8 +143,18 @@ _WAITING = """
     ORDER BY work.due_at DESC, work.recipient_id DESC
     LIMIT 100
 """
-_HELD_RECIPIENTS = "SELECT recipient_id FROM delivery.work WHERE church_id = $1 AND state = 'sending'"
-_SENDING = "SELECT count(*) FROM delivery.work WHERE church_id = $1 AND state = 'sending'"
+_IN_HANDS = """
+    SELECT work.recipient_id, work.attempt
+    FROM delivery.work
+    JOIN LATERAL (
+        SELECT claims.client_port
+        FROM commits.claims
+        WHERE claims.recipient_id = work.recipient_id
+        ORDER BY claims.at DESC
+        LIMIT 1
+    ) AS last_claim ON last_claim.client_port = ANY ($2::int[])
+    WHERE work.church_id = $1 AND work.state = 'sending'
+"""
 
 
 class Reader:
@@ -187,17 +201,13 @@ class Reader:
         """How many of these events delivery has taken."""
         return await self.count(_TAKEN, list(event_ids))
 
-    async def sending(self, church_id: UUID) -> int:
-        """How many recipients workers hold."""
-        return await self.count(_SENDING, church_id)
+    async def in_hands(self, church_id: UUID, ports: Collection[int]) -> set[Attempt]:
+        """What the worker holds whose connections to Postgres have these ports."""
+        return {(row["recipient_id"], row["attempt"]) for row in await self.fetch(_IN_HANDS, church_id, list(ports))}
 
-    async def held_recipients(self, church_id: UUID) -> set[UUID]:
-        """The recipients that workers hold."""
-        return {row["recipient_id"] for row in await self.fetch(_HELD_RECIPIENTS, church_id)}
-
-    async def ended_leases(self) -> int:
-        """How many leases have ended and were not noticed yet."""
-        return await self.count(_LEASES_ENDED)
+    async def ended_leases(self) -> set[Attempt]:
+        """Whose leases have ended, which nobody has noticed yet."""
+        return {(row["recipient_id"], row["attempt"]) for row in await self.fetch(_LEASES_ENDED)}
 
     async def held_phones(self, church_id: UUID) -> set[bytes]:
         """Whose opt-outs delivery has heard."""

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from ..carrier import Text
 from .books import OPEN, Books, Row
+from .plan import WORKERS, Plan, Step
 
 FINAL = {
     "delivered": "delivered",
@@ -36,6 +37,41 @@ class Copy:
     row: Row
     phone: str
     texts: Sequence[Text]
+
+
+@dataclass(frozen=True)
+class Fallen:
+    """A process that was killed: what was open right before and after, read from Postgres."""
+
+    step: Step
+    process: str
+    before: Counter[str]
+    after: Counter[str]
+    in_hands: int = 0  # recipients that a worker itself held, before and after
+    note: str = ""
+
+    def __str__(self) -> str:
+        notes = [f"{open_of(self.before)} open"]
+        notes += [f"{self.in_hands} in its hands"] if self.in_hands else []
+        notes += [self.note] if self.note else []
+        return f"{self.step.deed} {self.process} ({', '.join(notes)})"
+
+
+def open_of(statuses: Counter[str]) -> int:
+    """How many of the rows are open."""
+    return sum(count for status, count in statuses.items() if status in OPEN)
+
+
+def judge_kills(plan: Plan, fallen: Sequence[Fallen]) -> list[str]:
+    """Each process of the plan was killed, while rows were open; a worker, while it held some of them itself."""
+    missing = set(plan.kills) - {each.process for each in fallen}
+    complaints = [f"{process} was not killed" for process in sorted(missing)]
+    for each in fallen:
+        if not open_of(each.before) or not open_of(each.after):
+            complaints.append(f"no row was open when {each.process} was killed")
+        if each.step.deed == "kill" and each.process in WORKERS and not each.in_hands:
+            complaints.append(f"{each.process} held no recipient when it was killed")
+    return complaints
 
 
 def judge(books: Books, copies: Sequence[Copy], strangers: Sequence[Text], facts: Facts) -> list[str]:

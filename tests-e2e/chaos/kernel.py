@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_ESTABLISHED, _CLOSE_WAIT = "01", "08"
+_ESTABLISHED, _CLOSE_WAIT, _LISTEN = "01", "08", "0A"
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ def held(pid: int, among: list[Connection]) -> Held:
                 else:
                     others[kind] += 1
     return Held(tuple(connections), others)
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    return any(each.local_port == port and each.state == _LISTEN for each in sockets())
 
 
 def unread_bytes(port: int) -> int:

@@ -64,7 +64,7 @@ async def find(stage: Stage, since: Mark, killed: Counter[str], anew: Sequence[U
 
 
 async def _events(stage: Stage, anew: Sequence[UUID]) -> list[str]:
-    waiting = {**await stage.reader.waiting(), **await stage.queued()}
+    waiting = {**await stage.reader.waiting(), **await stage.platform.queued()}
     wrong = [f"{count} events in {place}" for place, count in waiting.items()]
     if (consumers := await stage.count_consumers()) != stage.consumers:
         wrong.append(f"consumers are {consumers}, they were {stage.consumers}")

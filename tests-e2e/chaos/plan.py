@@ -109,9 +109,26 @@ def plan(seed: int) -> Plan:
     if "gateway" not in kills:  # else the second broadcast is what the gateway dies on
         deeds.append(Step(0, "second"))
     chance.shuffle(deeds)
+    deeds = _workers_before_storms(deeds)
     moments = sorted(chance.uniform(0.02, 0.75) for _ in deeds)
     steps = tuple(Step(round(at, 3), step.deed, step.whom) for at, step in zip(moments, deeds, strict=True))
     return Plan(seed, place < HALF, steps)
+
+
+def _workers_before_storms(deeds: list[Step]) -> list[Step]:
+    """The same deeds, where a storm that may open a worker's breaker comes after the workers' kills.
+
+    A worker whose breaker is open holds nobody for longer than the rest of a broadcast may last, so that no kill falls.
+    """
+
+    def is_kill(step: Step) -> bool:
+        return step.deed == "kill" and step.whom in WORKERS
+
+    def may_open(step: Step) -> bool:
+        return step.deed == "storm" and step.whom != "rate_limited"
+
+    moved = iter(sorted((step for step in deeds if is_kill(step) or may_open(step)), key=may_open))
+    return [next(moved) if is_kill(step) or may_open(step) else step for step in deeds]
 
 
 def _deal(block: int, place: int) -> list[str]:

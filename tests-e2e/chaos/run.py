@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -21,11 +21,11 @@ from koinonia.testing.fixtures import wait_until
 from ..carrier import Text
 from ..church import Church, Person
 from ..commits import CLAIMS_AFTER_THEIR_HOLD, Commits
-from ..platform import SETTINGS
+from ..platform import QUEUES_TOLD_SECONDS, SETTINGS
 from . import leftovers
-from .books import OPEN
+from .books import Attempt
 from .bus import Ear
-from .judging import Copy, Facts, judge
+from .judging import Copy, Facts, Fallen, judge, judge_kills, open_of
 from .kernel import unread_bytes
 from .plan import LOST_CALLS, PEOPLE, RECEIPTS, SECOND_PEOPLE, STOPS, STORMS, WORKERS, Plan, Step
 from .stage import Stage, service_of
@@ -48,20 +48,6 @@ class Lost(KoinoniaError):
     status = 500
 
 
-@dataclass(frozen=True)
-class Fallen:
-    """A process that was killed: what was open right before and after, read from Postgres."""
-
-    step: Step
-    process: str
-    before: Counter[str]
-    after: Counter[str]
-    note: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.step.deed} {self.process} ({open_of(self.before)} open{f', {self.note}' if self.note else ''})"
-
-
 @dataclass
 class Report:
     """What happened in a run."""
@@ -82,11 +68,6 @@ class Report:
             [*map(str, self.fallen), *self.told, f"{self.published_again} events of the relay came twice"]
         )
         return f"seed {self.plan.seed}, {keys}, {self.broadcast_seconds:.0f} of {self.seconds:.0f} s: {deeds} → {ends}"
-
-
-def open_of(statuses: Counter[str]) -> int:
-    """How many of the rows are open."""
-    return sum(count for status, count in statuses.items() if status in OPEN)
 
 
 async def play(stage: Stage, plan: Plan) -> Report:
@@ -112,11 +93,10 @@ async def play(stage: Stage, plan: Plan) -> Report:
 
 
 def _is_as_planned(report: Report) -> None:
-    """The run was one: long enough, and each kill fell while rows were open."""
+    """The run was one: long enough, and each kill fell when it was to."""
     assert report.broadcast_seconds >= LEAST_SECONDS, f"the broadcast took only {report.broadcast_seconds:.0f} s"
-    missing = set(report.plan.kills) - {fallen.process for fallen in report.fallen}
-    assert not missing, f"{', '.join(sorted(missing))} was not killed"
-    assert all(open_of(fallen.before) and open_of(fallen.after) for fallen in report.fallen)
+    wrong = judge_kills(report.plan, report.fallen)
+    assert not wrong, "; ".join(wrong)
 
 
 class _Run:
@@ -178,7 +158,7 @@ class _Run:
         await asyncio.gather(*self._beside)
 
     async def recover(self) -> None:
-        """Wait until everything is as it must be.
+        """Wait until everything is as it must be, and stays so until the broker has told what consumers still held.
 
         Raises:
             Lost: it is not, in time.
@@ -189,10 +169,12 @@ class _Run:
         if self._second is not None:
             contents[(await self._second).id] = SECOND
         deadline = time.monotonic() + RECOVERY_SECONDS
-        while complaints := await self._complaints(contents):
-            if time.monotonic() > deadline:
-                raise Lost(f"seed {self.plan.seed}: {'; '.join(complaints[:20])}")
-            await asyncio.sleep(0.5)
+        for seconds in (0.0, QUEUES_TOLD_SECONDS):
+            await asyncio.sleep(seconds)
+            while complaints := await self._complaints(contents):
+                if time.monotonic() > deadline:
+                    raise Lost(f"seed {self.plan.seed}: {'; '.join(complaints[:20])}")
+                await asyncio.sleep(0.5)
         if wrong := await self._counts_by_api(contents):
             raise Lost(f"seed {self.plan.seed}: {'; '.join(wrong)}")
         struck = await self._platform.carrier.struck()
@@ -220,10 +202,22 @@ class _Run:
     async def _kill(self, step: Step) -> None:
         if step.whom == "gateway":
             await self._kill_gateway(step)
-            return
-        if step.whom in WORKERS:
-            await wait_until(self._are_held, what="a recipient in a worker's hands")
-        await self._fell(step, step.whom)
+        elif step.whom in WORKERS:
+            await self._kill_worker(step)
+        else:
+            await self._fell(step, step.whom)
+
+    async def _kill_worker(self, step: Step) -> None:
+        """Stop it whenever it has claimed, until recipients stay in its hands, and kill it then."""
+        seen: set[Attempt] = set()
+        while not await self._is_through():
+            if not await self._has_claimed(step.whom, seen):
+                continue
+            async with self._stopped_processes(step.whom):
+                if held := await self._in_hands(step.whom):
+                    await self._fell(step, step.whom, held=held)
+                    return
+        raise AssertionError(f"{step.whom} held no recipient until the end of the broadcast, and was not killed")
 
     async def _kill_gateway(self, step: Step) -> None:
         """Kill it while it waits for messaging's answer to a send that messaging already has in its socket."""
@@ -253,20 +247,23 @@ class _Run:
 
     async def _pause_beyond_lease(self, step: Step) -> None:
         """Stop a worker with recipients in its hands until a lease has ended, and let it go on."""
+        seen: set[Attempt] = set()
         while not await self._is_through():
+            if not await self._has_claimed(step.whom, seen):
+                continue
             async with self._stopped_processes(step.whom):
-                if await self._are_stuck() and await self._lease_ends():
+                held = await self._in_hands(step.whom)
+                if held and await self._lease_ends(held):
                     self.report.pauses += 1
                     self.report.told.append(f"pause {step.whom}")
                     return
-            await asyncio.sleep(0.1)
         self.report.told.append(f"pause {step.whom}, which held nobody")
 
-    async def _lease_ends(self) -> bool:
+    async def _lease_ends(self, held: set[Attempt]) -> bool:
         until = time.monotonic() + PAUSE_SECONDS
         has_ended = False
         while time.monotonic() < until:
-            has_ended = has_ended or await self._reader.ended_leases() > 0
+            has_ended = has_ended or bool(held & await self._reader.ended_leases())
             await asyncio.sleep(0.05)
         return has_ended
 
@@ -276,14 +273,22 @@ class _Run:
         self.report.told.append(f"{count} {step.whom}")
 
     async def _stop(self, step: Step) -> None:
-        self._beside.append(asyncio.create_task(self._say_stop()))
-        self.report.told.append(f"{STOPS} {step.deed}")
+        self._beside.append(asyncio.create_task(self._say_stop(step)))
 
-    async def _say_stop(self) -> None:
+    async def _say_stop(self, step: Step) -> None:
         """Some who wait for their text say STOP, and say it again while nobody has heard."""
         keys, church_id = self.stage.keys, self.church.id
-        waiting = await self._reader.waiting_phones(self.first.id)
-        phones = [keys.decrypt(each, church_id, "phone") for each in self._chance.sample(waiting, STOPS)]
+        waiting: list[bytes] = []
+
+        async def is_known_who_waits() -> bool:
+            waiting[:] = await self._reader.waiting_phones(self.first.id)
+            return bool(waiting) or await self._is_through()  # a later chunk may still be on its way
+
+        await wait_until(is_known_who_waits, seconds=SENT_SECONDS, what="the audience")
+        assert waiting, f"nobody waited any more when {step} was to be said: the broker or a worker was away too long"
+        chosen = self._chance.sample(waiting, min(STOPS, len(waiting)))
+        self.report.told.append(f"{len(chosen)} {step.deed}")
+        phones = [keys.decrypt(each, church_id, "phone") for each in chosen]
         indexes = {keys.index(phone, church_id, "phone"): phone for phone in phones}
         self._stopped |= dict.fromkeys(phones, False)
         while not all(self._stopped.values()):
@@ -341,16 +346,17 @@ class _Run:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
 
-    async def _fell(self, step: Step, process: str, note: str = "") -> None:
-        """kill -9, with what was open right before and after."""
+    async def _fell(self, step: Step, process: str, note: str = "", held: Collection[Attempt] = ()) -> None:
+        """kill -9, with what was open right before and after; of what a worker ``held``, what was so after."""
         before = await self._reader.standing(self.church.id)
         assert open_of(before), f"no row was open when {process} was to be killed"
-        pid = await self._pid(process)
+        pid, ports = await self._pid(process), self.stage.database_ports(process)
         os.kill(pid, signal.SIGKILL)
         self.stage.gone.add(pid)
         after = await self._reader.standing(self.church.id)
         assert open_of(after), f"no row was open any more when {process} had been killed"
-        self.report.fallen.append(Fallen(step, process, before, after, note))
+        in_hands = await self._reader.in_hands(self.church.id, ports) & set(held)
+        self.report.fallen.append(Fallen(step, process, before, after, len(in_hands), note))
 
     async def _pid(self, name: str) -> int:
         """The process's id, once it runs."""
@@ -359,7 +365,7 @@ class _Run:
     async def _relaying(self, service: str) -> str | None:
         """The process of a service that holds rows of the outbox and waits for the broker; None: none does."""
         relaying = [each for each in await self._reader.sessions() if each.relays]
-        ours = {each.client_port for each in relaying if each.application_name == f"koinonia-{service}"}
+        ours = {each.client_port for each in relaying if each.application_name.startswith(f"koinonia-{service}")}
         if not ours or not await self._reader.locked_outbox_ids(service):
             return None  # one that has found nothing to publish looks the same for a moment
         for name, held in self.stage.held().items():
@@ -371,14 +377,26 @@ class _Run:
         """How much of the first broadcast workers have had in their hands."""
         return await self._reader.begun(self.first.id) / PEOPLE
 
-    async def _are_held(self) -> bool:
-        return await self._reader.sending(self.church.id) > 0
+    async def _has_claimed(self, worker: str, seen: set[Attempt]) -> bool:
+        """Whether a worker holds what it did not when this was asked before; else a moment has gone by.
 
-    async def _are_stuck(self) -> bool:
-        """Whether some recipients are being sent for longer than a call takes."""
-        before = await self._reader.held_recipients(self.church.id)
-        await asyncio.sleep(STUCK_SECONDS)
-        return bool(before & await self._reader.held_recipients(self.church.id))
+        One that is stopped again and again, before it could settle and claim, would never hold anything else.
+        """
+        held = await self._reader.in_hands(self.church.id, self.stage.database_ports(worker))
+        is_new = not held <= seen
+        seen |= held
+        if not is_new:
+            await asyncio.sleep(0.05)
+        return is_new
+
+    async def _in_hands(self, worker: str) -> set[Attempt]:
+        """What a stopped worker holds, once Postgres has ended what it was still doing for it."""
+        ports = self.stage.database_ports(worker)
+        held = await self._reader.in_hands(self.church.id, ports)
+        if held:
+            await asyncio.sleep(STUCK_SECONDS)
+            held &= await self._reader.in_hands(self.church.id, ports)
+        return held
 
     async def _is_through(self) -> bool:
         statuses = await self._reader.standing(self.church.id)

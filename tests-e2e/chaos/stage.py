@@ -10,7 +10,6 @@ from typing import Self
 import aio_pika
 import aiohttp
 
-from koinonia.bus.declare import DELAY_SECONDS, dead_queue, delay_exchange
 from koinonia.bus.topology import QUEUES
 from koinonia.cli import development_keys
 from koinonia.cli.state import Process
@@ -22,7 +21,7 @@ from koinonia.testing.fixtures import wait_until
 from ..church import Church
 from ..platform import Platform
 from .books import Reader
-from .kernel import Held, held, sockets
+from .kernel import Held, held, listens, sockets
 from .plan import LATENCY_SECONDS, RATE
 
 LAYOUT = ("--delivery-workers", "2", "--processes", "messaging=2")
@@ -102,19 +101,18 @@ class Stage:
             found = [(await channel.declare_queue(name, passive=True)).declaration_result for name in QUEUES]
         return {name: each.consumer_count or 0 for name, each in zip(QUEUES, found, strict=True)}
 
-    async def queued(self) -> dict[str, int]:
-        """How many events lie in which queue, the delays' and the dead ones too; without zeros."""
-        names = [*QUEUES, *map(dead_queue, QUEUES), *map(delay_exchange, DELAY_SECONDS)]
-        async with await aio_pika.connect(self.platform.process("rabbitmq").url, timeout=5) as connection:
-            channel = await connection.channel()
-            found = [(await channel.declare_queue(name, passive=True)).declaration_result for name in names]
-        counts = {name: each.message_count or 0 for name, each in zip(names, found, strict=True)}
-        return {name: count for name, count in counts.items() if count}
+    def database_ports(self, name: str) -> set[int]:
+        """The ports that a process of the platform has at Postgres; none while it does not run."""
+        pid = self.pid(name)
+        server = self.platform.process("postgres").port
+        return {each.local_port for each in held(pid, sockets()).to(server)} if pid is not None else set()
 
     def pid(self, name: str) -> int | None:
-        """A process's id; None until it runs again. A server runs once clients can log in."""
-        pid = self.platform.process(name).pid
-        return pid if pid not in self.gone else None
+        """A process's id; None until it runs again. A server runs once clients can connect."""
+        process = self.platform.process(name)
+        # While a server starts, its id is listed as soon as that of another process changes.
+        is_there = process.pid not in self.gone and (name not in SERVERS or listens(process.port))
+        return process.pid if is_there else None
 
     def runs(self, *names: str) -> bool:
         """Whether these run (again)."""

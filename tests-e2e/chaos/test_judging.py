@@ -1,5 +1,6 @@
 """The judge finds each thing that could be lost, doubled or wrong: a run in order has none, each change one."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 
 from ..carrier import Text
 from .books import Books, Message, Reservation, Row
-from .judging import Copy, Facts, judge
+from .judging import Copy, Facts, Fallen, judge, judge_kills
+from .plan import Plan, Step
 
 MESSAGE = UUID(int=1)
 CONTENT = "Be there."
@@ -159,3 +161,35 @@ def test_counters_and_bills_that_do_not_add_up_are_found(books: dict[str, Any]) 
 
 def test_somebody_without_a_row_is_found() -> None:
     assert judged(copy_of(1), facts={"people": {MESSAGE: 2}})
+
+
+KILLS = Plan(0, True, (Step(0.1, "kill", "billing"), Step(0.2, "kill", "delivery-worker-1")))
+
+
+def fallen(step: Step, **changes: Any) -> Fallen:
+    """A process that was killed among open rows, a worker with three of them in its hands, but for what is said."""
+    open_ones = Counter(queued=5, sending=3)
+    in_hands = 3 if step.whom.startswith("delivery-worker") else 0
+    return replace(Fallen(step, step.whom, open_ones, open_ones, in_hands), **changes)
+
+
+def test_kills_that_fell_as_planned_have_no_complaints() -> None:
+    relay = fallen(Step(0.3, "relay", "delivery"))
+    assert judge_kills(KILLS, [*map(fallen, KILLS.steps), relay]) == []
+
+
+def test_a_worker_that_was_killed_while_it_held_nobody_is_found_though_others_held_some() -> None:
+    service, worker = map(fallen, KILLS.steps)
+    complaints = judge_kills(KILLS, [service, replace(worker, in_hands=0)])
+    assert complaints == ["delivery-worker-1 held no recipient when it was killed"]
+
+
+@pytest.mark.parametrize("change", ["before", "after"])
+def test_a_kill_that_fell_while_no_row_was_open_is_found(change: str) -> None:
+    service, worker = KILLS.steps
+    complaints = judge_kills(KILLS, [fallen(service, **{change: Counter(delivered=8)}), fallen(worker)])
+    assert complaints == ["no row was open when billing was killed"]
+
+
+def test_a_process_that_was_not_killed_is_found() -> None:
+    assert judge_kills(KILLS, [fallen(KILLS.steps[0])]) == ["delivery-worker-1 was not killed"]

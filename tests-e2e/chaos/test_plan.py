@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import get_args
 
-from .plan import BLOCK, KILLS, PROCESSES, RECEIPTS, STORMS, STORMS_IN_A_RUN, Deed, plan
+from .plan import BLOCK, KILLS, PROCESSES, RECEIPTS, STORMS, STORMS_IN_A_RUN, WORKERS, Deed, plan
 
 SHORT = [plan(seed) for seed in range(BLOCK)]
 
@@ -40,6 +40,9 @@ def test_every_run_has_storms_stops_a_relay_a_chunk_again_and_a_second_broadcast
         assert [step.at for step in run.steps] == sorted(step.at for step in run.steps)
         paused = {step.whom for step in run.steps if step.deed == "pause"}
         assert not paused & set(run.kills)
+        killed = [step.at for step in run.steps if step.deed == "kill" and step.whom in WORKERS]
+        storms = [step.at for step in run.steps if step.deed == "storm" and step.whom != "rate_limited"]
+        assert max(killed, default=0) < min(storms)
 
 
 def test_receipts_go_wrong_in_every_way() -> None:
