@@ -16,7 +16,7 @@ help: ## Show this list
 .PHONY: setup
 setup: $(READY) ## Make .venv with every pinned package (run, demo and test do it by themselves)
 
-$(READY): scripts/setup pyproject.toml requirements.txt requirements-dev.txt
+$(READY): scripts/setup pyproject.toml requirements.txt requirements-dev.txt requirements-bench.txt
 	@scripts/setup
 	@touch $@
 
@@ -41,10 +41,11 @@ demo: $(READY) ## Play the main job: register, import, send, watch, reply, STOP,
 test: lint types boundaries check-contracts test-services test-e2e test-chaos ## Everything below but `fix`, `contracts`, `lock` and `clean`
 
 .PHONY: lint
-lint: $(READY) ## Check style, likely bugs and layout (ruff), and docker-compose.yml
+lint: $(READY) ## Check style, likely bugs and layout (ruff), docker-compose.yml, and that planted bugs still fit
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/python scripts/mutants.py --check
 
 .PHONY: types
 types: $(READY) ## Check types, strictly, over everything (mypy)
@@ -83,9 +84,18 @@ chaos: servers ## Any number of such runs (RUNS=40), then STOPs among 50,000; on
 	@$(BIN)/python -m tests-e2e.chaos --runs "$(or $(RUNS),8)" $(if $(SEED),--seed "$(SEED)")
 	$(if $(SEED),,@STOP_RECIPIENTS=50000 $(BIN)/pytest tests-e2e/test_stop.py -k whatever_is_down)
 
+.PHONY: bench
+bench: servers ## Speed and cost beside a bare loop's and the usual ways' (N=10000, ROUNDS=3; YARDSTICK=0, USUAL=0 leave out)
+	@$(BIN)/python -m bench $(if $(N),--recipients "$(N)") $(if $(ROUNDS),--rounds "$(ROUNDS)") \
+		$(if $(filter 0,$(YARDSTICK)),--no-yardstick) $(if $(USUAL),--usual "$(USUAL)")
+
 .PHONY: test-containers
 test-containers: $(READY) ## The end-to-end tests once more, on containers; where no engine can be had, one line
 	@scripts/containers test
+
+.PHONY: bench-buffers
+bench-buffers: servers ## Pages that claim, settle and receipts touch among 100,000 rows and 10,000,000 (ROWS="100000 1000000")
+	@$(BIN)/python -m bench.buffers $(if $(ROWS),--rows $(ROWS))
 
 .PHONY: mutants
 mutants: servers ## Plant one bug at a time in a copy, and show which tests turn red (ONLY="words of a name")
@@ -106,6 +116,7 @@ LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-ha
 lock: $(READY) ## Pin the requirements again, as they are or (UPGRADE=1) at their newest versions
 	$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements.txt requirements.in
 	$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements-dev.txt -c requirements.txt requirements-dev.in
+	$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements-bench.txt -c requirements-dev.txt requirements-bench.in
 	$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements-build.txt -c requirements-dev.txt requirements-build.in
 
 .PHONY: clean

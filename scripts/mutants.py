@@ -28,9 +28,14 @@ DATABASE = "shared/tests/integration/db/test_database.py"
 CATALOGUE = "shared/tests/integration/db/test_catalogue.py"
 REDACTION = "shared/tests/unit/security/test_redaction.py"
 CHUNKS = "services/delivery/tests/integration/test_chunks.py"
+CHOOSING = "services/delivery/tests/unit/test_choosing.py"
+LANES = "services/delivery/tests/integration/test_lanes.py"
 CONSENTS = "services/delivery/tests/integration/test_consents.py"
+CANCELLING = "services/delivery/tests/integration/test_cancelling.py"
+PAUSES = "services/delivery/tests/integration/test_pauses.py"
 CLAIMS = "services/delivery/tests/integration/test_claims.py"
 SETTLING = "services/delivery/tests/integration/test_settling.py"
+WEBHOOKS = "services/gateway/tests/integration/test_webhooks.py"
 RECEIPTS = "services/delivery/tests/integration/test_receipts.py"
 
 
@@ -46,11 +51,15 @@ class Edit:
     def plant(self, tree: Path) -> None:
         """Change the file in the copy."""
         file = tree / self.path
-        code = file.read_text()
+        file.write_text(self.find(tree).replace(self.old, self.new))
+
+    def find(self, tree: Path) -> str:
+        """The file's code, which has what is to be replaced."""
+        code = (tree / self.path).read_text()
         found = code.count(self.old)
         if found != self.times:
             raise SystemExit(f"{self.path} has {found} times, not {self.times} times: {self.old.strip()!r}")
-        file.write_text(code.replace(self.old, self.new))
+        return code
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,46 @@ MUTANTS = (
         (f"{CLAIMS}::test_a_held_number_waits_and_stays_queued",),
     ),
     Mutant(
+        "a cancel or a resumption does not wait for the claims under way",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/messages.py",
+                "    await suppressions.lock_claims(tx, tx.tenant)\n",
+                "",
+                times=2,
+            ),
+        ),
+        (
+            f"{CANCELLING}::test_a_cancel_waits_for_the_claim_under_way_and_the_next_claim_for_the_cancel",
+            f"{PAUSES}::test_a_resumption_waits_for_the_claim_that_sets_rows_aside",
+        ),
+    ),
+    Mutant(
+        "an older pause undoes a newer resumption",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/broadcasts.py",
+                "    WHERE broadcasts.pause_version < excluded.pause_version\n",
+                "",
+            ),
+        ),
+        (f"{PAUSES}::test_of_pauses_and_resumptions_in_any_order_the_latest_version_holds",),
+    ),
+    Mutant(
+        "a claim does not ask whose broadcast rests",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/claims.py",
+                "broadcasts.paused_at IS NOT NULL THEN 'paused'",
+                "broadcasts.paused_at IS NOT NULL THEN NULL",
+            ),
+        ),
+        (
+            f"{PAUSES}::test_what_the_sweep_has_not_reached_is_set_aside_by_the_claim",
+            f"{PAUSES}::test_what_comes_back_while_its_broadcast_rests_is_set_aside_too",
+        ),
+    ),
+    Mutant(
         "a hold does not wait for the claims under way",
         (
             Edit(
@@ -134,9 +183,9 @@ MUTANTS = (
         "a claim does not lock its churches before it reads who opted out",
         (
             Edit(
-                "services/delivery/koinonia_delivery/claims.py",
-                "        await store.share_churches(tx, list({clock.church_id for clock in clocks.values()}))\n",
-                "",
+                "services/delivery/koinonia_delivery/store/claims.py",
+                "pg_advisory_xact_lock_shared(hashtextextended('delivery.church.' || lane.church_id, 0))",
+                "lane.church_id",
             ),
         ),
         (
@@ -144,6 +193,52 @@ MUTANTS = (
             f"{CLAIMS}::test_compliances_answer_waits_for_the_claim_under_way_and_the_next_claim_for_the_answer",
             f"{CONSENTS}::test_a_withdrawal_waits_for_the_claim_under_way_and_the_next_claim_for_it",
         ),
+    ),
+    Mutant(
+        "what becomes claimable again does not wake its lane",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/migrations/0002_lanes.up.sql",
+                "CREATE TRIGGER work_updated AFTER UPDATE ON work\n"
+                "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION wake_lanes();\n",
+                "",
+            ),
+        ),
+        (
+            f"{LANES}::test_a_lane_wakes_for_the_repeat_of_an_unknown_one",
+            f"{LANES}::test_whatever_can_be_claimed_has_a_lane_that_wakes_for_it",
+        ),
+    ),
+    Mutant(
+        "a lane sleeps over what another has locked",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/claims.py",
+                "ORDER BY work.due_at, work.recipient_id\n                OFFSET CASE WHEN taken.rows",
+                "    AND work.due_at > (SELECT moment.now FROM moment)\n"
+                "ORDER BY work.due_at, work.recipient_id OFFSET 0 * CASE WHEN taken.rows",
+            ),
+        ),
+        (
+            f"{LANES}::test_what_others_have_locked_keeps_the_lane_awake",
+            f"{LANES}::test_whatever_can_be_claimed_has_a_lane_that_wakes_for_it",
+        ),
+    ),
+    Mutant(
+        "whoever had a turn stays in front",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/domain/choosing.py",
+                "now + timedelta(microseconds=turn)",
+                "now",
+            ),
+        ),
+        (f"{CHOOSING}::test_turns_go_on_where_the_claim_before_ended",),
+    ),
+    Mutant(
+        "a number's clock runs at its full rate",
+        (Edit("services/delivery/koinonia_delivery/domain/choosing.py", "PACE = 0.97", "PACE = 1.0"),),
+        (f"{CHOOSING}::test_ten_seconds_hold_at_most_their_worth_and_one_text_and_little_less",),
     ),
     Mutant(
         "the outbox lets go of what the broker did not take",
@@ -158,6 +253,17 @@ MUTANTS = (
             f"{RELAYING}::test_an_event_without_a_queue_stays_and_alarms_and_holds_up_no_other",
             f"{RELAYING}::test_an_event_that_closes_the_channel_stays_and_alarms_and_holds_up_no_other",
         ),
+    ),
+    Mutant(
+        "an event that waits already is a conflict",
+        (
+            Edit(
+                "shared/koinonia/bus/outbox.py",
+                "        ON CONFLICT (id) DO NOTHING  -- the same event, waiting already\n",
+                "",
+            ),
+        ),
+        (f"{WEBHOOKS}::test_a_text_that_comes_again_while_the_broker_is_away_is_stored_once_and_safe",),
     ),
     Mutant(
         "events are published without a confirm",
@@ -183,8 +289,8 @@ MUTANTS = (
         (
             Edit(
                 "services/delivery/koinonia_delivery/store/receipts.py",
-                "WHEN verdict.rank <= CASE before.status",
-                "WHEN verdict.rank < 0 AND 0 < CASE before.status",
+                "WHEN verdict.rank <= before.rank THEN before.status",
+                "WHEN verdict.rank < 0 THEN before.status",
             ),
         ),
         (f"{RECEIPTS}::test_any_order_of_receipts_ends_in_the_same_state",),
@@ -252,6 +358,11 @@ def main() -> None:
     """Plant each bug, and exit with 1 when one survives."""
     arguments = _parse()
     chosen = [mutant for mutant in MUTANTS if arguments.only in mutant.name]
+    for mutant in MUTANTS:
+        for edit in mutant.edits:
+            edit.find(ROOT)
+    if arguments.check:
+        return
     with tempfile.TemporaryDirectory(prefix="koinonia-mutants-") as directory:
         Path(directory).chmod(0o755)  # PostgreSQL runs as another user
         tree = Path(directory) / "tree"
@@ -268,6 +379,7 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("--only", default="", metavar="WORDS", help="only mutants with these words in their names")
+    parser.add_argument("--check", action="store_true", help="only see that the code that they replace is there")
     return parser.parse_args()
 
 
