@@ -365,13 +365,20 @@ async def until_answered(church: Church, wanted: dict[str, Sequence[str]]) -> No
     """Wait until nothing is on its way any more, and each of these people has each answer once, and nobody another."""
     expected = Counter((kind, phone) for kind, phones in wanted.items() for phone in phones)
 
+    missing = expected
+
     async def are_answered() -> bool:
-        return (await answered()).total() >= expected.total()
+        nonlocal missing
+        missing = expected - await answered()
+        return not missing
 
     async def answered() -> Counter[tuple[str, str]]:
         return Counter((kind_of(text), text.recipient) for text in await answers(church))
 
-    await wait_until(are_answered, seconds=60, what=f"{expected.total()} answers")
+    try:
+        await wait_until(are_answered, seconds=60, what=f"{expected.total()} answers")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; missing are {missing}") from None
     await wait_until(lambda: is_drained(church.platform), seconds=30, what="empty outboxes and queues")
     assert await answered() == expected
 
