@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -78,9 +79,9 @@ class Carrier:
         found: list[Text] = []
         after: int | None = 0
         while after is not None:
-            answer = await self._call("GET", f"/record/texts?limit=10000&after={after}")
+            answer = await self._call("GET", f"/record/texts?from={quote(sender)}&limit=10000&after={after}")
             page = msgspec.json.decode(answer, type=_Texts)
-            found += [text for text in page.data if text.sender == sender]
+            found += page.data
             after = page.next_after
         return found
 

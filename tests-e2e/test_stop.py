@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from koinonia.api.messages import Message, SendRequest
@@ -25,7 +26,7 @@ from .chaos.bus import Ear
 from .church import Church, Person
 from .commits import Commits
 from .platform import Platform
-from .test_restarts import is_drained
+from .test_restarts import is_drained, waiting_events
 
 E = TypeVar("E", bound=Event)
 
@@ -365,22 +366,38 @@ async def until_answered(church: Church, wanted: dict[str, Sequence[str]]) -> No
     """Wait until nothing is on its way any more, and each of these people has each answer once, and nobody another."""
     expected = Counter((kind, phone) for kind, phones in wanted.items() for phone in phones)
 
-    missing = expected
-
-    async def are_answered() -> bool:
-        nonlocal missing
-        missing = expected - await answered()
-        return not missing
-
     async def answered() -> Counter[tuple[str, str]]:
         return Counter((kind_of(text), text.recipient) for text in await answers(church))
 
+    async def are_answered() -> bool:
+        return not expected - await answered()
+
     try:
-        await wait_until(are_answered, seconds=60, what=f"{expected.total()} answers")
+        await wait_until(are_answered, seconds=PATIENCE_SECONDS, what=f"{expected.total()} answers")
     except AssertionError as error:
-        raise AssertionError(f"{error}; missing are {missing}") from None
+        missing = expected - await answered()
+        raise AssertionError(f"{error}; missing are {missing}; of all: {await progress(church)}") from None
     await wait_until(lambda: is_drained(church.platform), seconds=30, what="empty outboxes and queues")
     assert await answered() == expected
+
+
+async def progress(church: Church) -> dict[str, int]:
+    """How far the answers of a church have come: keywords judged, events waiting, and the answers by their state."""
+    database = await asyncpg.connect(church.platform.process("postgres").url)
+    try:
+        judged = await database.fetchval("SELECT count(*) FROM compliance.consents WHERE church_id = $1", church.id)
+        answers = await database.fetch(
+            """
+            SELECT status, count(*)
+            FROM delivery.recipients
+            WHERE church_id = $1 AND kind = 'compliance'
+            GROUP BY status
+            """,
+            church.id,
+        )
+    finally:
+        await database.close()
+    return {"judged": judged, "waiting events": await waiting_events(church.platform)} | dict(map(tuple, answers))
 
 
 async def until_suppressed(church: Church, count: int) -> None:

@@ -124,10 +124,16 @@ async def record(request: web.Request) -> web.Response:
 
 
 async def texts(request: web.Request) -> web.Response:
-    """``GET /simulator/record/texts?to=&after=&limit=``: in the order of their acceptance."""
-    world = request.app[WORLD]
-    recipient = request.query.get("to")
-    found = world.record.to(recipient) if recipient is not None else world.record.texts
+    """``GET /simulator/record/texts?from=&to=&after=&limit=``: in the order of their acceptance."""
+    record = request.app[WORLD].record
+    sender, recipient = request.query.get("from"), request.query.get("to")
+    found = record.texts
+    if sender is not None:
+        found = record.sent_by(sender)
+    elif recipient is not None:
+        found = record.to(recipient)
+    if sender is not None and recipient is not None:
+        found = [text for text in found if text.recipient == recipient]
     return json_answer(_page(request, found))
 
 

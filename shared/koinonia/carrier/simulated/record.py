@@ -92,6 +92,7 @@ class Record:
         self.carrier_replies: list[CarrierReply] = []
         self.replayed = 0
         self._by_id: dict[str, Text | InboundText] = {}
+        self._by_sender: dict[str, list[Text]] = {}
         self._by_recipient: dict[str, list[Text]] = {}
         self._seen: set[tuple[str, str]] = set()
         self._statuses: Counter[str] = Counter()
@@ -102,6 +103,7 @@ class Record:
         """Record an accepted text."""
         self.texts.append(text)
         self._by_id[text.id] = text
+        self._by_sender.setdefault(text.sender, []).append(text)
         self._by_recipient.setdefault(text.recipient, []).append(text)
         self._statuses[text.status] += 1
         self._parts += text.parts
@@ -126,6 +128,10 @@ class Record:
     def find(self, message_id: str) -> Text | InboundText | None:
         """The text of an id."""
         return self._by_id.get(message_id)
+
+    def sent_by(self, sender: str) -> list[Text]:
+        """The texts from one number, oldest first."""
+        return self._by_sender.get(sender, [])
 
     def to(self, recipient: str) -> list[Text]:
         """The texts to one number, oldest first."""

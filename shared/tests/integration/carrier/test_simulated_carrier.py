@@ -382,6 +382,10 @@ async def test_the_control_door_sets_faults_numbers_inbound_and_shows_the_record
     assert (page["total"], page["next_after"], page["data"][0]["token"]) == (2, 1, "t")
     assert len((await get(http, "/simulator/record/texts?after=1"))["data"]) == 1
     assert len((await get(http, f"/simulator/record/texts?to=%2B{PERSON[1:]}"))["data"]) == 2
+    theirs = f"/simulator/record/texts?from=%2B{number['phone_number'][1:]}"
+    assert len((await get(http, theirs))["data"]) == 2
+    assert (await get(http, f"{theirs}&to=%2B12055550100"))["data"] == []
+    assert (await get(http, "/simulator/record/texts?from=%2B12055550100"))["data"] == []
     assert (await get(http, "/simulator/record/duplicates"))["total"] == 1
     assert (await get(http, "/simulator/public-key"))["public_key"] == simulated.public_key
     assert (await post(http, "/simulator/reset", {}))[0] == 200
