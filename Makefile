@@ -56,7 +56,7 @@ boundaries: $(READY) ## Check who imports whom: no service another, shared no se
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: check-contracts
-check-contracts: $(READY) ## Check that proto-schemas/ is what the code says and breaks no consumer of the last version
+check-contracts: $(READY) ## Check that proto-schemas/ is what the code says, and breaks nobody who knows the last version
 	$(BIN)/koinonia contracts check
 
 .PHONY: test-services

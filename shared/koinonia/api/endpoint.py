@@ -43,6 +43,7 @@ class Endpoint:
         consumes: accepted content types of the body; the first is the usual one.
         produces: content type of the answer.
         raw_body: the body is taken as it came (a signed webhook), bounded but not decoded.
+        raw_example: such a body, for the API page.
         extra_errors: error codes beyond those that follow from the rest.
         stream_item: the struct of each event of a server-sent stream.
     """
@@ -68,6 +69,7 @@ class Endpoint:
     consumes: tuple[str, ...] = (JSON,)
     produces: str = JSON
     raw_body: bool = False
+    raw_example: Any = None
     extra_errors: tuple[str, ...] = ()
     stream_item: type[Any] | None = None
 

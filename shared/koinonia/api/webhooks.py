@@ -1,7 +1,19 @@
 """What the carrier calls. The raw body is signed, so it is taken as it came."""
 
+from typing import Any
+
 from koinonia.api.endpoint import KIBIBYTE, Endpoint
 
+
+def _event(kind: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """An event as the carrier writes it, less what we do not read."""
+    at = "2026-11-22T14:30:00.000+00:00"
+    event_id = "0ccc7b54-4df3-4bca-a65a-3da1ecc777f0"
+    data = {"record_type": "event", "event_type": kind, "id": event_id, "occurred_at": at, "payload": payload}
+    return {"data": data, "meta": {"attempt": 1, "delivered_to": "https://texts.example/api/webhooks/telnyx"}}
+
+
+_TEXT_ID = "40385f64-5717-4562-b3fc-2c963f66afa6"
 TELNYX_STATUS = Endpoint(
     name="webhooks.telnyxStatus",
     method="POST",
@@ -12,6 +24,15 @@ TELNYX_STATUS = Endpoint(
     access="public",
     body_limit=256 * KIBIBYTE,
     raw_body=True,
+    raw_example=_event(
+        "message.finalized",
+        {
+            "id": _TEXT_ID,
+            "from": {"phone_number": "+12055550100"},
+            "to": [{"phone_number": "+13125550142", "status": "delivered"}],
+            "parts": 1,
+        },
+    ),
     extra_errors=("AUTH_ERROR",),
 )
 TELNYX_MMS = Endpoint(
@@ -24,6 +45,15 @@ TELNYX_MMS = Endpoint(
     access="public",
     body_limit=256 * KIBIBYTE,
     raw_body=True,
+    raw_example=_event(
+        "message.received",
+        {
+            "id": _TEXT_ID,
+            "from": {"phone_number": "+13125550142"},
+            "to": [{"phone_number": "+12055550100"}],
+            "text": "I can bring soup.",
+        },
+    ),
     extra_errors=("AUTH_ERROR",),
 )
 

@@ -1,6 +1,6 @@
 """The contracts as files under ``proto-schemas/``: generated from the code, checked for drift and for breaking changes.
 
-``last/`` holds the schemas of the last released version; ``release`` makes the present ones the last.
+``last/`` holds the schemas and the API page of the last released version; ``release`` makes the present ones the last.
 """
 
 import shutil
@@ -9,10 +9,13 @@ from typing import Any
 
 import msgspec
 
+from koinonia.contracts import api_compatibility
 from koinonia.contracts.compatibility import breaking_changes
 from koinonia.contracts.events import event_files
+from koinonia.contracts.lint import lint
 from koinonia.contracts.openapi import document as openapi
 
+_PAGE = "openapi.json"
 _GENERATED = ("*.json", "events/*.json")
 
 
@@ -30,8 +33,9 @@ def generate(folder: Path) -> list[str]:
 
 
 def check(folder: Path) -> list[str]:
-    """What is wrong: files that differ from the code, and changes that break the last version's consumers."""
-    return [f"{name}: differs from the code; run `make contracts`" for name in drift(folder)] + breaks(folder)
+    """What is wrong: files that differ from the code, a careless API page, changes that break the last version."""
+    stale = [f"{name}: differs from the code; run `make contracts`" for name in drift(folder)]
+    return [*stale, *(f"{_PAGE}: {line}" for line in lint(openapi())), *breaks(folder)]
 
 
 def drift(folder: Path) -> list[str]:
@@ -42,7 +46,7 @@ def drift(folder: Path) -> list[str]:
 
 
 def breaks(folder: Path) -> list[str]:
-    """Where the code's events would break consumers of the last released version."""
+    """Where the code's events and API would break consumers and clients of the last released version."""
     present = event_files()
     found = []
     for path in sorted((folder / "last").glob("*.schema.json")):
@@ -50,6 +54,10 @@ def breaks(folder: Path) -> list[str]:
         last = msgspec.json.decode(path.read_bytes())
         reasons = ["the event is gone"] if schema is None else breaking_changes(last, schema)
         found += [f"{path.name}: {reason}" for reason in reasons]
+    page = folder / "last" / _PAGE
+    if page.is_file():
+        reasons = api_compatibility.breaking_changes(msgspec.json.decode(page.read_bytes()), openapi())
+        found += [f"{_PAGE}: {reason}" for reason in reasons]
     return found
 
 
@@ -58,12 +66,12 @@ def release(folder: Path) -> None:
     last = folder / "last"
     shutil.rmtree(last, ignore_errors=True)
     last.mkdir(parents=True)
-    for path in (folder / "events").glob("*.schema.json"):
+    for path in [folder / _PAGE, *(folder / "events").glob("*.schema.json")]:
         shutil.copy(path, last / path.name)
 
 
 def _files() -> dict[str, bytes]:
-    documents: dict[str, Any] = {**event_files(), "openapi.json": openapi()}
+    documents: dict[str, Any] = {**event_files(), _PAGE: openapi()}
     return {name: _render(document) for name, document in documents.items()}
 
 

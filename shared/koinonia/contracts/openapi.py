@@ -34,6 +34,9 @@ ask. Lists of what was sent hold either tests or the rest.
 **Repeating safely.** Where `Idempotency-Key` is listed, the same key and body give the first successful answer again
 for 24 hours, marked `Idempotent-Replayed: true`.
 
+**What may change.** Answers gain fields, requests optional ones: skip what you do not know. A change that would break
+a client of the last version is refused before it is released.
+
 **Errors.** `{"error": {"code", "message", "details", "requestId"}}`; `details` names each field. A path
 with another method answers 405 `METHOD_NOT_ALLOWED`. Bodies are JSON in UTF-8 without repeated keys, NaN, NUL or half
 surrogate pairs, nested at most 32 deep."""
@@ -46,14 +49,14 @@ def document() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, components)
-    for path, response in _HEALTH.items():
-        paths[path] = {"get": _health_operation(path, response)}
+    for path, (response, summary) in _HEALTH.items():
+        paths[path] = {"get": _health_operation(path, response, summary)}
     for kind in {endpoint.query for endpoint in ENDPOINTS}:
         components.pop(kind.__name__, None)  # they are parameters
     return {
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": VERSION, "description": _DESCRIPTION},
-        "tags": [{"name": tag} for tag in dict.fromkeys(_tag(endpoint) for endpoint in ENDPOINTS)],
+        "tags": [{"name": tag} for tag in [*dict.fromkeys(_tag(endpoint) for endpoint in ENDPOINTS), "health"]],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(components.items())),
@@ -70,7 +73,11 @@ def _all_errors() -> dict[str, type[KoinoniaError]]:
 
 
 _ERRORS = _all_errors()
-_HEALTH = {"/health": health.Health, "/ready": health.Readiness, "/alive": health.Liveness}
+_HEALTH: dict[str, tuple[type[Any], str]] = {
+    "/health": (health.Health, "How the gateway is"),
+    "/ready": (health.Readiness, "Whether it takes requests"),
+    "/alive": (health.Liveness, "Whether it runs"),
+}
 _HEADERS = {
     "X-Request-Id": {"description": "The id sent in when it was sane, else a new one", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}},
@@ -100,7 +107,7 @@ _LAST_EVENT_ID = {
 
 
 def _components() -> dict[str, Any]:
-    kinds: list[Any] = [ErrorResponse, *_HEALTH.values()]
+    kinds: list[Any] = [ErrorResponse, *(response for response, _ in _HEALTH.values())]
     for endpoint in ENDPOINTS:
         kinds += [endpoint.request, endpoint.query, endpoint.response, endpoint.stream_item]
     unique = list(dict.fromkeys(kind for kind in kinds if kind is not None))
@@ -195,7 +202,7 @@ def _request_body(endpoint: Endpoint) -> dict[str, Any]:
         if kind == "text/csv":
             content[kind] = {"schema": {"type": "string"}, "example": _CSV_EXAMPLE}
         elif endpoint.raw_body:
-            content[kind] = {"schema": {"type": "object"}}
+            content[kind] = {"schema": {"type": "object"}, "examples": {"usual": {"value": endpoint.raw_example}}}
         else:
             content[kind] = {"schema": _reference(endpoint.request), "example": _example(endpoint.request)}
     return {"required": True, "description": f"At most {_size(endpoint.body_limit)}", "content": content}
@@ -227,8 +234,8 @@ def _success_content(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.response is not None:
         return {endpoint.produces: {"schema": _reference(endpoint.response), "example": _example(endpoint.response)}}
     if endpoint.stream_item is not None:
-        name = _name(endpoint.stream_item)
-        return {endpoint.produces: {"schema": {"type": "string", "description": f"Each event's data is a {name}"}}}
+        text = {"type": "string", "description": f"Each event's data is a {_name(endpoint.stream_item)}"}
+        return {endpoint.produces: {"schema": text, "x-event-data": _reference(endpoint.stream_item)}}
     if endpoint.status == 204 or endpoint.raw_body:
         return {}
     return {endpoint.produces: {"schema": {"type": "string" if endpoint.produces == "text/html" else "object"}}}
@@ -287,12 +294,13 @@ def _message(kind: type[KoinoniaError]) -> str:
     return kind().message
 
 
-def _health_operation(path: str, response: type[Any]) -> dict[str, Any]:
+def _health_operation(path: str, response: type[Any], summary: str) -> dict[str, Any]:
     content = {"application/json": {"schema": _reference(response), "example": _example(response)}}
     operation: dict[str, Any] = {
         "operationId": f"health.{path[1:]}",
         "tags": ["health"],
-        "summary": (response.__doc__ or "").strip(),
+        "summary": summary,
+        "description": (response.__doc__ or "").strip(),
         "security": [],
         "responses": {"200": {"description": "Yes", "content": content}},
     }

@@ -11,6 +11,8 @@ import pytest
 from openapi_spec_validator import validate
 
 from koinonia.api import ENDPOINTS
+from koinonia.api.webhooks import TELNYX_MMS, TELNYX_STATUS
+from koinonia.carrier.webhooks import parse
 from koinonia.contracts.openapi import document as make_document
 
 
@@ -20,8 +22,8 @@ def _examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:
         for item in node:
             yield from _examples(item)
     if isinstance(node, dict):
-        for example in node.get("examples", []):
-            yield node, example
+        if isinstance(examples := node.get("examples"), list):
+            yield from ((node, example) for example in examples)
         if "schema" in node and "example" in node:
             yield node["schema"], node["example"]
         for name, item in node.items():
@@ -59,7 +61,19 @@ def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
     examples = list(_examples(document))
     assert len(examples) > 100
     for schema, example in examples:
-        jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(example)
+        jsonschema.Draft202012Validator(
+            {**schema, "components": document["components"]},
+            format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
+        ).validate(example)
+
+
+def test_a_webhooks_example_is_one_that_we_read() -> None:
+    read = {each.name: parse(json.dumps(each.raw_example).encode()) for each in (TELNYX_STATUS, TELNYX_MMS)}
+    assert {name: event.event_type for name, event in read.items()} == {
+        "webhooks.telnyxStatus": "message.finalized",
+        "webhooks.telnyxMms": "message.received",
+    }
+    assert all(event.message is not None for event in read.values())
 
 
 def test_the_page_is_the_same_whenever_it_is_made(document: dict[str, Any]) -> None:
