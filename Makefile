@@ -41,11 +41,12 @@ demo: $(READY) ## Play the main job: register, import, send, watch, reply, STOP,
 test: lint types boundaries check-contracts test-services test-e2e test-chaos ## Everything below but `fix`, `contracts`, `lock` and `clean`
 
 .PHONY: lint
-lint: $(READY) ## Check style, likely bugs and layout (ruff), docker-compose.yml, and that planted bugs still fit
+lint: $(READY) ## Check style, likely bugs and layout (ruff), docker-compose.yml, that planted bugs still fit, and docs/asvs.md
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/python scripts/mutants.py --check
+	$(BIN)/python scripts/asvs.py --check
 
 .PHONY: types
 types: $(READY) ## Check types, strictly, over everything (mypy)
@@ -109,6 +110,10 @@ fix: $(READY) ## Format the code and repair what ruff can
 .PHONY: contracts
 contracts: $(READY) ## Write proto-schemas/ again from the code
 	$(BIN)/koinonia contracts generate
+
+.PHONY: asvs
+asvs: $(READY) ## Write docs/asvs.md again from the marks on the tests
+	$(BIN)/python scripts/asvs.py
 
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 

@@ -51,6 +51,7 @@ def told(answer: Answer) -> tuple[int, Any]:
     return answer.status, body if "error" not in body else {**body["error"], "requestId": None}
 
 
+@pytest.mark.asvs("v5.0.0-4.1.3", "v5.0.0-8.4.1")
 async def test_no_header_makes_a_caller_another_church(new_church: NewChurch) -> None:
     theirs, ours = await new_church(), await new_church()
     branch = (await anext(theirs.client.branches.list())).id
@@ -86,6 +87,7 @@ async def test_no_header_makes_a_caller_another_church(new_church: NewChurch) ->
         assert answer.status == 401
 
 
+@pytest.mark.asvs("v5.0.0-8.4.1")
 async def test_a_key_opens_its_own_church_whatever_cookies_come_with_it(new_church: NewChurch) -> None:
     theirs, ours = await new_church(), await new_church()
     their_key, our_branch = await theirs.api_key(), (await anext(ours.client.branches.list())).id
@@ -107,6 +109,7 @@ async def test_a_key_opens_its_own_church_whatever_cookies_come_with_it(new_chur
             assert (answer.status, answer.code) == (401, "AUTH_ERROR")
 
 
+@pytest.mark.asvs("v5.0.0-8.4.1")
 async def test_cookies_and_tokens_of_two_churches_make_no_third(new_church: NewChurch) -> None:
     theirs, ours = await new_church(), await new_church()
     url = ours.platform.url
@@ -201,6 +204,7 @@ async def test_a_webhook_that_the_carrier_has_not_signed_changes_nothing_of_thei
 
 
 @pytest.mark.parametrize("service", BEHIND)
+@pytest.mark.asvs("v5.0.0-6.3.4", "v5.0.0-8.3.1")
 async def test_no_service_behind_the_gateway_answers_without_its_word(service: str, new_church: NewChurch) -> None:
     theirs, ours = await new_church(), await new_church()
     processes = ours.platform.state.read_processes()

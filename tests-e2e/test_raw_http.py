@@ -168,6 +168,7 @@ def is_refusal(reply: Reply, *fields: str) -> bool:
     )
 
 
+@pytest.mark.asvs("v5.0.0-4.2.1")
 async def test_what_is_no_http_is_refused_and_nothing_behind_it_is_served(speaker: Speaker) -> None:
     host, second = speaker.host, speaker.smuggled
     said = {name: line + b"\r\n" + host + b"\r\n" + second() for name, line in BROKEN_LINES.items()}
@@ -208,6 +209,7 @@ async def nothing_was_smuggled(speaker: Speaker) -> None:
     assert failed_requests(platform) == []
 
 
+@pytest.mark.asvs("v5.0.0-4.2.1")
 async def test_a_request_inside_a_body_stays_a_body(speaker: Speaker) -> None:
     inner = speaker.smuggled()
     length = f"Content-Length: {len(inner)}\r\n".encode()
@@ -238,6 +240,7 @@ async def test_a_header_that_is_not_to_be_trusted_is_refused_by_name(speaker: Sp
     assert failed_requests(speaker.church.platform) == []
 
 
+@pytest.mark.asvs("v5.0.0-4.1.3")
 async def test_who_calls_is_never_what_a_header_says(speaker: Speaker) -> None:
     identity = IDENTITY.encode()
     nobody = b"GET /api/groups HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import aiohttp
+import pytest
 
 from .caller import Answer, Caller
 from .church import Church
@@ -35,6 +36,7 @@ def told(answer: Answer) -> str:
     return answer.code if answer.status in (401, 403) else "allowed" if answer.status < 500 else str(answer.status)
 
 
+@pytest.mark.asvs("v5.0.0-8.2.1")
 async def test_every_route_of_the_page_answers_each_role_as_the_page_says(new_church: NewChurch) -> None:
     church = await new_church()
     url = church.platform.url

@@ -18,6 +18,7 @@ AT_ONCE = 8
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.asvs("v5.0.0-2.2.2")
 async def test_rubbish_to_every_route_is_refused_and_breaks_nothing(church: Church) -> None:
     things = await make_one_of_each(church)
     faults: list[str] = []

@@ -115,6 +115,7 @@ async def _reached(service: Service, caller: Caller, church_id: UUID, wanted: tu
     return await figures(service, caller, church_id) == wanted
 
 
+@pytest.mark.asvs("v5.0.0-2.3.2")
 async def test_a_broadcast_beyond_the_plan_is_declined_with_what_is_left(
     subscribed: Service, bus: BusProbe, church_id: UUID, caller: Caller
 ) -> None:
@@ -257,6 +258,7 @@ async def test_a_usage_event_that_comes_twice_is_metered_once(
     await wait_until(lambda: _reached(subscribed, caller, church_id, (8, 0, 92)))
 
 
+@pytest.mark.asvs("v5.0.0-2.3.3")
 async def test_metering_killed_before_its_commit_leaves_nothing(
     subscribed: Service, bus: BusProbe, church_id: UUID, caller: Caller
 ) -> None:

@@ -63,6 +63,7 @@ async def test_an_e_mail_logs_in_to_one_church_only(gateway: Service, owner: Bro
         assert await tx.fetch_value(COUNT_CHURCHES) == 1
 
 
+@pytest.mark.asvs("v5.0.0-6.2.4")
 async def test_a_bad_password_is_named(browsers: NewBrowser) -> None:
     body = {"churchName": "Grace", "firstName": "A", "lastName": "B", "email": "a@b.example"}
     status, answer = await browsers().call("POST", "/api/auth/register", {**body, "password": "passwordpassword"})
@@ -102,12 +103,15 @@ async def test_an_unknown_account_costs_the_hash_work_of_a_wrong_password(
     assert costs[0].startswith("$argon2id$")
 
 
+@pytest.mark.asvs("v5.0.0-3.3.2", "v5.0.0-3.3.4")
 async def test_a_login_gives_a_session_and_is_recorded(owner: Browser, browsers: NewBrowser, bus: BusProbe) -> None:
     browser = browsers()
     status, answer = await browser.log_in(email="RUTH@grace.example")
     assert (status, answer["admin"]["id"]) == (200, owner.admin_id)
     set_cookies = browser.headers.getall("Set-Cookie")
     assert all("HttpOnly" in each and "SameSite=Lax" in each and "Secure" not in each for each in set_cookies)
+    assert len(browser.cookies()) == 2
+    assert not any(value in str(answer) for value in browser.cookies().values())
     assert (await browser.call("GET", "/api/auth/me"))[0] == 200
     await bus.next(ActionRecorded, lambda act: act.action == "login.succeeded")
 
@@ -122,6 +126,7 @@ async def test_cookies_are_secure_where_browsers_come_by_https(
     assert "Strict-Transport-Security" in browser.headers
 
 
+@pytest.mark.asvs("v5.0.0-6.3.1")
 async def test_tries_to_log_in_are_limited_per_account_and_a_right_one_clears_the_count(
     start_gateway: StartGateway, owner: Browser, browsers: NewBrowser
 ) -> None:
@@ -139,6 +144,7 @@ async def test_tries_to_log_in_are_limited_per_account_and_a_right_one_clears_th
         assert (await browser.log_in())[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-4.1.3", "v5.0.0-6.3.1")
 async def test_behind_a_proxy_one_client_does_not_lock_another_out(
     start_gateway: StartGateway, browsers: NewBrowser, bus: BusProbe
 ) -> None:
@@ -157,6 +163,7 @@ async def test_behind_a_proxy_one_client_does_not_lock_another_out(
     assert act.data.address == "198.51.100.9"
 
 
+@pytest.mark.asvs("v5.0.0-4.1.3", "v5.0.0-6.3.1")
 async def test_a_spoofed_address_does_not_help_against_the_limit(
     start_gateway: StartGateway, browsers: NewBrowser
 ) -> None:
@@ -184,6 +191,7 @@ async def test_a_hash_is_renewed_when_its_cost_has_changed(
     assert (await browsers().log_in())[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-7.2.2")
 async def test_refreshing_rotates_and_a_replay_ends_the_family(owner: Browser, bus: BusProbe) -> None:
     first = owner.cookies()["refreshToken"]
     assert (await owner.call("POST", "/api/auth/refresh"))[0] == 200
@@ -209,12 +217,14 @@ async def test_of_two_that_show_one_refresh_token_at_once_only_one_is_served(own
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(23 * 3600, 200), (25 * 3600, 401)])
+@pytest.mark.asvs("v5.0.0-7.3.1")
 async def test_a_session_ends_after_a_day_unused(owner: Browser, seconds: float, status: int) -> None:
     with clock.shifted(seconds):
         assert (await owner.call("GET", "/api/auth/me"))[0] == 401
         assert (await owner.call("POST", "/api/auth/refresh"))[0] == status
 
 
+@pytest.mark.asvs("v5.0.0-7.4.1")
 async def test_a_logout_acts_at_every_gateway_within_a_second(
     start_gateway: StartGateway, owner: Browser, browsers: NewBrowser, bus: BusProbe
 ) -> None:
@@ -234,6 +244,7 @@ async def test_a_logout_acts_at_every_gateway_within_a_second(
     assert (await owner.call("POST", "/api/auth/logout", csrf=False))[0] == 204
 
 
+@pytest.mark.asvs("v5.0.0-3.5.1")
 async def test_a_browsers_change_needs_its_own_sessions_csrf_token(owner: Browser, browsers: NewBrowser) -> None:
     path, body = f"/api/churches/{owner.church_id}/settings", {"name": "Other"}
     status, answer = await owner.call("PATCH", path, body, csrf=False)
@@ -250,6 +261,7 @@ async def test_a_browsers_change_needs_its_own_sessions_csrf_token(owner: Browse
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+@pytest.mark.asvs("v5.0.0-3.5.1")
 async def test_another_sites_page_changes_nothing(owner: Browser, headers: dict[str, str]) -> None:
     path = f"/api/churches/{owner.church_id}/settings"
     assert (await owner.call("PATCH", path, {"name": "Other"}, headers=headers))[0] == 403
@@ -258,6 +270,7 @@ async def test_another_sites_page_changes_nothing(owner: Browser, headers: dict[
     assert (await owner.call("PATCH", path, {"name": "Other"}, headers={"Origin": owner.url}))[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-2.4.1")
 async def test_a_principal_is_limited_and_told_so(start_gateway: StartGateway, owner: Browser) -> None:
     limited = await start_gateway(rate_limit_api="40/1h")
     statuses = [(await owner.call("GET", "/api/auth/me", url=limited.url))[0] for _ in range(41)]
@@ -266,6 +279,7 @@ async def test_a_principal_is_limited_and_told_so(start_gateway: StartGateway, o
     assert 0 < int(owner.headers["Retry-After"]) <= 3600
 
 
+@pytest.mark.asvs("v5.0.0-2.4.1")
 async def test_limits_hold_without_redis(start_gateway: StartGateway, owner: Browser) -> None:
     limited = await start_gateway(rate_limit_api="3/1h", redis_url="redis://127.0.0.1:1/0")
     statuses = [(await owner.call("GET", "/api/auth/me", url=limited.url))[0] for _ in range(4)]

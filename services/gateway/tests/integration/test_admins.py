@@ -151,6 +151,7 @@ async def test_who_is_invited_gets_an_e_mail_and_joins_with_its_token(
     ]
 
 
+@pytest.mark.asvs("v5.0.0-2.3.4", "v5.0.0-6.4.1")
 async def test_a_token_is_good_once_also_when_shown_twice_at_once(
     gateway: Service, start_gateway: StartGateway, invite: Invite, browsers: NewBrowser, bus: BusProbe
 ) -> None:
@@ -163,6 +164,7 @@ async def test_a_token_is_good_once_also_when_shown_twice_at_once(
     assert len([each for each in await bus.all(ActionRecorded) if each.data.action == "admin.joined"]) >= 1
 
 
+@pytest.mark.asvs("v5.0.0-6.4.1")
 async def test_an_invitation_ends_after_seven_days(invite: Invite, browsers: NewBrowser, bus: BusProbe) -> None:
     _, token = await invite()
     with clock.shifted(7 * 86_400 + 1):
@@ -186,6 +188,7 @@ async def test_a_withdrawn_invitation_is_over_and_another_can_be_sent(
     assert (await accept(browsers(), token))[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-6.2.4", "v5.0.0-6.2.11")
 async def test_a_bad_password_leaves_the_invitation_good(invite: Invite, browsers: NewBrowser) -> None:
     _, token = await invite()
     for password in ("gracechapel12", "passwordpassword"):
@@ -229,6 +232,7 @@ async def test_an_inviter_does_not_learn_that_somebody_logs_in_elsewhere(
     assert (await browsers().register(email="eva@other.example", church="Third"))[0] == 201
 
 
+@pytest.mark.asvs("v5.0.0-8.2.2", "v5.0.0-8.4.1")
 async def test_another_churchs_admins_are_not_there(owner: Browser, browsers: NewBrowser, invite: Invite) -> None:
     admin_id, _ = await invite()
     other = browsers()
@@ -265,6 +269,7 @@ async def test_another_role_holds_within_a_second_at_every_gateway(
     assert len(await bus.all(AdminChanged)) == before
 
 
+@pytest.mark.asvs("v5.0.0-7.4.2")
 async def test_who_is_removed_is_out_at_once_and_everywhere_within_a_second(
     start_gateway: StartGateway, owner: Browser, joined: Joined, browsers: NewBrowser, bus: BusProbe
 ) -> None:
@@ -301,6 +306,7 @@ async def test_a_login_that_a_removal_overtakes_gives_no_password_back(
         assert [tuple(row) for row in await tx.fetch(REMOVED)] == [(None, None, None)]
 
 
+@pytest.mark.asvs("v5.0.0-8.2.3")
 async def test_only_owners_touch_owners_and_each_refusal_is_recorded(
     owner: Browser, joined: Joined, bus: BusProbe, mail: Mail
 ) -> None:
@@ -426,6 +432,7 @@ async def test_admins_are_listed_in_pages(owner: Browser, invite: Invite) -> Non
     assert ([each["id"] for each in second["data"]], second["hasMore"]) == ([made[0], owner.admin_id], False)
 
 
+@pytest.mark.asvs("v5.0.0-6.3.1")
 async def test_tries_to_accept_are_limited_per_address(start_gateway: StartGateway, browsers: NewBrowser) -> None:
     limited = await start_gateway(rate_limit_auth="1/15m")
     statuses = [(await accept(browsers(limited.url), f"token{number}"))[0] for number in range(21)]

@@ -180,6 +180,7 @@ async def test_what_is_no_key_opens_nothing(owner: Browser, header: str) -> None
     assert (await owner.call("GET", "/api/auth/me", headers={"Authorization": header}))[0] == 401
 
 
+@pytest.mark.asvs("v5.0.0-6.3.1")
 async def test_an_address_that_guesses_keys_is_refused_before_the_database_is_asked(
     start_gateway: StartGateway,
     owner: Browser,

@@ -20,6 +20,7 @@ from koinonia_gateway import forwarding
 from .conftest import Behind, Browser, StartGateway, echo
 
 
+@pytest.mark.asvs("v5.0.0-8.3.3")
 async def test_the_owner_learns_who_calls_and_nothing_else_of_the_client(
     owner: Browser, behind: Behind, keys: Keys
 ) -> None:

@@ -19,6 +19,7 @@ def allowed(headers: Any) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower().startswith("access-control-")}
 
 
+@pytest.mark.asvs("v5.0.0-3.4.2")
 async def test_a_page_of_a_named_origin_may_call_and_read(
     open_door: Service, owner: Browser, browsers: NewBrowser
 ) -> None:
@@ -50,6 +51,7 @@ async def test_a_page_of_a_named_origin_may_call_and_read(
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "https://app.example.evil", "http://app.example", "null"])
+@pytest.mark.asvs("v5.0.0-3.4.2", "v5.0.0-3.5.1")
 async def test_others_are_told_nothing_and_change_nothing(
     open_door: Service, owner: Browser, behind: Behind, origin: str
 ) -> None:
@@ -63,6 +65,7 @@ async def test_others_are_told_nothing_and_change_nothing(
     assert len(behind.seen) == seen
 
 
+@pytest.mark.asvs("v5.0.0-3.4.2")
 async def test_without_the_setting_no_origin_is_named(owner: Browser) -> None:
     asked = await owner.call("OPTIONS", "/api/groups", headers={"Origin": APP, **PREFLIGHT}, csrf=False)
     assert (asked[0], allowed(owner.headers)) == (405, {})
@@ -70,6 +73,7 @@ async def test_without_the_setting_no_origin_is_named(owner: Browser) -> None:
     assert allowed(owner.headers) == {}
 
 
+@pytest.mark.asvs("v5.0.0-3.4.1", "v5.0.0-3.4.4", "v5.0.0-3.4.5", "v5.0.0-3.4.6")
 async def test_every_answer_is_guarded(start_gateway: StartGateway, owner: Browser) -> None:
     secure = await start_gateway(public_url="https://api.example")
     calls = [

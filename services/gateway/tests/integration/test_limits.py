@@ -91,6 +91,7 @@ async def let_through(gateway: Limiter, tries: int, rate: Rate = LIMIT) -> int:
     return granted
 
 
+@pytest.mark.asvs("v5.0.0-2.4.1")
 async def test_gateways_together_let_the_limit_through_and_no_more(
     servers: TestServers, redis_prefix: str, line: Line
 ) -> None:
@@ -161,6 +162,7 @@ async def empty(url: str, prefix: str) -> None:
         await client.delete(*found)
 
 
+@pytest.mark.asvs("v5.0.0-2.4.1")
 async def test_sends_and_billing_have_limits_of_the_whole_church_beside_the_principals(
     start_gateway: StartGateway, owner: Browser
 ) -> None:

@@ -117,6 +117,7 @@ async def other(start_gateway: StartGateway) -> Service:
     return await start_gateway()
 
 
+@pytest.mark.asvs("v5.0.0-6.3.7")
 async def test_it_is_off_until_confirmed_and_a_login_shows_it_from_then_on(
     owner: Browser, browsers: NewBrowser, bus: BusProbe, keys: Keys
 ) -> None:
@@ -162,6 +163,7 @@ async def test_a_secret_that_was_never_confirmed_is_replaced(owner: Browser) -> 
     assert (await owner.call("POST", "/api/admin/mfa/confirm", {"code": App(second).code()}))[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-6.5.1")
 async def test_a_code_is_taken_once_and_none_before_it_any_more(owner: Browser, browsers: NewBrowser) -> None:
     app, _ = await turn_on(owner)
     browser = browsers()
@@ -185,6 +187,7 @@ async def test_an_app_may_be_one_step_off_either_way(
         assert (await verify(browser, await password_step(browser), code=app.code(steps)))[0] == status
 
 
+@pytest.mark.asvs("v5.0.0-2.3.4", "v5.0.0-6.5.1")
 async def test_of_twins_with_one_code_at_two_gateways_one_gets_in(
     owner: Browser, other: Service, browsers: NewBrowser
 ) -> None:
@@ -213,6 +216,7 @@ async def test_a_token_lets_in_once_at_two_gateways_and_the_other_code_stays_goo
     assert (await verify(browser, await password_step(browser), recoveryCode=left))[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-9.2.2")
 async def test_a_token_is_for_five_minutes_for_this_step_and_ends_with_the_sessions(
     gateway: Service, owner: Browser, browsers: NewBrowser, keys: Keys
 ) -> None:
@@ -249,6 +253,7 @@ async def test_a_code_or_a_recovery_code_is_given_and_not_both(browsers: NewBrow
         assert (status, answer["error"]["details"][0]["field"]) == (400, "code")
 
 
+@pytest.mark.asvs("v5.0.0-6.3.1")
 async def test_five_wrong_codes_close_it_for_a_quarter_of_an_hour_at_every_gateway(
     owner: Browser, other: Service, browsers: NewBrowser, bus: BusProbe
 ) -> None:
@@ -280,6 +285,7 @@ async def test_a_right_code_forgets_the_wrong_ones_before_it(owner: Browser, bro
         assert (await verify(browser, token, **shown))[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-6.5.1")
 async def test_a_recovery_code_is_taken_once_and_its_owner_is_told(
     owner: Browser, browsers: NewBrowser, bus: BusProbe, keys: Keys
 ) -> None:
@@ -297,6 +303,7 @@ async def test_a_recovery_code_is_taken_once_and_its_owner_is_told(
     assert (await verify(browser, await password_step(browser), recoveryCode=codes[0]))[0] == 401
 
 
+@pytest.mark.asvs("v5.0.0-6.5.6")
 async def test_new_recovery_codes_replace_all_others(owner: Browser, browsers: NewBrowser, bus: BusProbe) -> None:
     app, old = await turn_on(owner)
     status, answer = await owner.call("POST", "/api/admin/mfa/recovery-codes", {"code": app.wrong()})
@@ -311,6 +318,7 @@ async def test_new_recovery_codes_replace_all_others(owner: Browser, browsers: N
     assert (await verify(browser, token, recoveryCode=answer["recoveryCodes"][0]))[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-7.4.3")
 async def test_turning_it_on_ends_every_session_from_before_within_a_second(
     owner: Browser, other: Service, browsers: NewBrowser
 ) -> None:
@@ -342,6 +350,7 @@ async def test_a_login_that_crosses_the_turning_on_opens_nothing(gateway: Servic
     await wait_until(is_out, seconds=1.5)
 
 
+@pytest.mark.asvs("v5.0.0-6.3.7", "v5.0.0-6.5.6", "v5.0.0-7.4.3")
 async def test_it_is_turned_off_with_both_factors_and_other_sessions_end(
     gateway: Service, owner: Browser, browsers: NewBrowser, bus: BusProbe, keys: Keys
 ) -> None:
@@ -375,6 +384,7 @@ async def test_passwords_cannot_be_tried_where_it_is_turned_off(owner: Browser) 
     assert statuses == [400] * 5 + [429]
 
 
+@pytest.mark.asvs("v5.0.0-7.3.2")
 async def test_a_session_that_goes_on_lives_no_longer_than_before(owner: Browser) -> None:
     for hours in range(20, 720, 20):
         with clock.shifted(hours * 3600):
@@ -396,6 +406,7 @@ async def test_a_login_that_awaits_is_no_session_in_the_list(owner: Browser, bro
     assert len((await owner.call("GET", "/api/auth/sessions"))[1]["data"]) == 2
 
 
+@pytest.mark.asvs("v5.0.0-6.4.3")
 async def test_another_password_ends_a_login_that_awaits_and_leaves_the_factor_on(
     owner: Browser, browsers: NewBrowser, bus: BusProbe, keys: Keys
 ) -> None:
@@ -441,6 +452,7 @@ async def test_a_program_has_no_second_factor(owner: Browser, browsers: NewBrows
         assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
 
 
+@pytest.mark.asvs("v5.0.0-6.5.2")
 async def test_nothing_that_opens_an_account_is_stored_in_plain(
     gateway: Service, owner: Browser, browsers: NewBrowser
 ) -> None:
@@ -507,6 +519,7 @@ async def refused(browser: Browser, url: str) -> set[str]:
     return {name for name, answer in found.items() if answer != (403, "MFA_REQUIRED")}
 
 
+@pytest.mark.asvs("v5.0.0-6.3.3")
 async def test_a_church_that_requires_it_is_closed_to_people_without_it(
     gateway: Service, owner: Browser, bus: BusProbe
 ) -> None:
@@ -533,6 +546,7 @@ async def test_a_church_that_requires_it_is_closed_to_people_without_it(
     assert (await owner.call("GET", path))[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-6.3.3")
 async def test_a_platform_that_requires_it_is_closed_to_people_without_it(
     start_gateway: StartGateway, owner: Browser, browsers: NewBrowser
 ) -> None:

@@ -98,6 +98,7 @@ async def is_logged_out(browser: Browser) -> bool:
     return (await browser.call("GET", "/api/auth/me"))[0] == 401
 
 
+@pytest.mark.asvs("v5.0.0-6.3.7", "v5.0.0-6.4.3", "v5.0.0-7.4.3")
 async def test_a_forgotten_password_is_set_anew_by_mail_and_all_sessions_end(
     start_gateway: StartGateway, owner: Browser, browsers: NewBrowser, mail: ReadMail, bus: BusProbe
 ) -> None:
@@ -157,6 +158,7 @@ async def test_neither_token_nor_address_is_readable_in_an_event_or_a_table(
         assert RUTH not in text
 
 
+@pytest.mark.asvs("v5.0.0-2.3.4", "v5.0.0-6.4.3")
 async def test_a_token_is_good_once_also_when_it_is_shown_twice_at_once(
     owner: Browser, browsers: NewBrowser, visitor: Browser, mail: ReadMail, bus: BusProbe
 ) -> None:
@@ -180,6 +182,7 @@ async def test_every_token_dies_with_the_password_it_was_for(owner: Browser, vis
     assert named(await reset(visitor, third)) == (400, ["token"])
 
 
+@pytest.mark.asvs("v5.0.0-6.4.3")
 async def test_a_token_lives_half_an_hour(gateway: Service, owner: Browser, visitor: Browser, mail: ReadMail) -> None:
     first, second = await token_of(visitor, mail), await token_of(visitor, mail)
     for minutes, token, status in ((31, first, 400), (29, second, 204)):
@@ -200,6 +203,7 @@ async def test_a_new_hash_of_the_same_password_leaves_a_token_good(
     assert (await reset(visitor, token))[0] == 204
 
 
+@pytest.mark.asvs("v5.0.0-2.3.3")
 async def test_a_gateway_that_dies_before_the_commit_has_used_no_token_up(
     gateway: Service, keys: Keys, owner: Browser, visitor: Browser, mail: ReadMail
 ) -> None:
@@ -213,6 +217,7 @@ async def test_a_gateway_that_dies_before_the_commit_has_used_no_token_up(
 
 
 @pytest.mark.parametrize("password", ["manchesterunited", "gracechapel is fine", "ruth@grace.example!"])
+@pytest.mark.asvs("v5.0.0-6.2.4", "v5.0.0-6.2.11", "v5.0.0-6.2.12")
 async def test_a_password_that_is_easily_guessed_is_refused_and_named(
     owner: Browser, visitor: Browser, mail: ReadMail, password: str
 ) -> None:
@@ -238,6 +243,7 @@ async def test_a_mailbox_is_not_filled_from_many_addresses(
     assert int(browser.headers["Retry-After"]) > 0
 
 
+@pytest.mark.asvs("v5.0.0-6.2.2", "v5.0.0-6.3.7", "v5.0.0-7.4.3")
 async def test_a_changed_password_ends_all_other_sessions_and_is_told_by_mail(
     start_gateway: StartGateway, owner: Browser, browsers: NewBrowser, mail: ReadMail, bus: BusProbe
 ) -> None:
@@ -258,6 +264,7 @@ async def test_a_changed_password_ends_all_other_sessions_and_is_told_by_mail(
     )
 
 
+@pytest.mark.asvs("v5.0.0-6.2.3", "v5.0.0-6.3.1")
 async def test_a_change_wants_the_current_password_and_counts_the_tries(
     start_gateway: StartGateway, owner: Browser, bus: BusProbe
 ) -> None:
@@ -325,6 +332,7 @@ async def test_a_program_has_no_password(owner: Browser, visitor: Browser) -> No
     assert [(status, answer["error"]["code"]) for status, answer in answers] == [(403, "FORBIDDEN")] * 3
 
 
+@pytest.mark.asvs("v5.0.0-3.5.1")
 async def test_another_sites_page_changes_no_password(owner: Browser) -> None:
     body = {"currentPassword": PASSWORD, "newPassword": NEW}
     status, answer = await owner.call("POST", "/api/auth/password/change", body, csrf=False)

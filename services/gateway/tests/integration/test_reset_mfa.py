@@ -44,6 +44,7 @@ async def admin_url(gateway: Service, database_urls: DatabaseUrls, servers: Test
 KEYS = {variable(name): value for name, value in KEY_SETTINGS.items()}
 
 
+@pytest.mark.asvs("v5.0.0-6.5.6", "v5.0.0-7.4.3")
 async def test_an_operator_turns_it_off_and_all_sessions_end(
     admin_url: str, owner: Browser, browsers: NewBrowser, bus: BusProbe, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import get_args
 
+import pytest
 from aiohttp import web
 
 from koinonia.api import ENDPOINTS, Endpoint, Role
@@ -77,6 +78,7 @@ def told(answer: Answer) -> str:
     return str(code) if status < 500 else f"{status}"
 
 
+@pytest.mark.asvs("v5.0.0-6.3.4", "v5.0.0-7.2.1", "v5.0.0-8.2.1", "v5.0.0-8.3.1")
 async def test_every_route_answers_each_role_as_the_table_says(
     gateway: Service, owner: Browser, browsers: NewBrowser, behind: Behind
 ) -> None:

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from koinonia import clock
 from koinonia.db.statistics import StatementLog
 from koinonia.events.audit import ActionRecorded
@@ -53,6 +55,7 @@ async def add_colleague(gateway: Service, keys: Keys, church_id: str, email: str
     hashes.close()
 
 
+@pytest.mark.asvs("v5.0.0-7.5.2")
 async def test_sessions_are_listed_with_device_address_and_last_use(
     owner: Browser, browsers: NewBrowser, count_statements: Callable[[], AbstractContextManager[StatementLog]]
 ) -> None:
@@ -74,6 +77,7 @@ async def test_sessions_are_listed_with_device_address_and_last_use(
     assert (first["data"] + second["data"], second["hasMore"]) == (page["data"], False)
 
 
+@pytest.mark.asvs("v5.0.0-7.4.1", "v5.0.0-7.5.2")
 async def test_an_ended_session_is_refused_everywhere_within_a_second(
     start_gateway: StartGateway, owner: Browser, browsers: NewBrowser, bus: BusProbe
 ) -> None:
@@ -94,6 +98,7 @@ async def test_an_ended_session_is_refused_everywhere_within_a_second(
     assert [each["current"] for each in (await listed(owner))["data"]] == [True]
 
 
+@pytest.mark.asvs("v5.0.0-7.5.2")
 async def test_all_others_end_at_once(owner: Browser, browsers: NewBrowser, bus: BusProbe) -> None:
     others = [browsers(), browsers()]
     for other in others:
@@ -106,6 +111,7 @@ async def test_all_others_end_at_once(owner: Browser, browsers: NewBrowser, bus:
     assert act.data.details == {"sessions": "2"}
 
 
+@pytest.mark.asvs("v5.0.0-7.5.2")
 async def test_a_thief_at_an_open_browser_ends_nothing(owner: Browser, browsers: NewBrowser, bus: BusProbe) -> None:
     other = browsers()
     await other.log_in()
@@ -119,6 +125,7 @@ async def test_a_thief_at_an_open_browser_ends_nothing(owner: Browser, browsers:
     assert act.data.outcome == "failure"
 
 
+@pytest.mark.asvs("v5.0.0-8.2.2")
 async def test_nobody_sees_or_ends_anothers_session_not_even_a_colleagues(
     gateway: Service, keys: Keys, owner: Browser, browsers: NewBrowser
 ) -> None:
@@ -145,6 +152,7 @@ async def test_a_session_that_is_over_is_not_listed(owner: Browser, browsers: Ne
         assert [each["current"] for each in (await listed(owner))["data"]] == [True]
 
 
+@pytest.mark.asvs("v5.0.0-7.3.2")
 async def test_a_session_ends_after_thirty_days_however_much_it_is_used(owner: Browser) -> None:
     statuses = []
     for day in range(32):

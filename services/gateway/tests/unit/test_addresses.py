@@ -26,6 +26,7 @@ def test_a_trusted_proxy_is_believed_from_the_right_as_far_as_trusted_ones_wrote
 
 
 @pytest.mark.parametrize("peer", ["198.51.100.1", "11.0.0.1", "192.0.2.8", "2001:db8::1"])
+@pytest.mark.asvs("v5.0.0-4.1.3")
 def test_a_header_from_anybody_else_changes_nothing(peer: str) -> None:
     assert client_address(peer, ["203.0.113.1"], TRUSTED) == peer
     assert client_address(peer, ["203.0.113.1, 10.0.0.1"], TRUSTED) == peer

@@ -60,6 +60,7 @@ async def test_a_note_is_made_and_read(notes: Notes) -> None:
     assert (read.status, await read.json()) == (200, note)
 
 
+@pytest.mark.asvs("v5.0.0-8.4.1")
 async def test_another_churchs_note_is_unknown(notes: Notes) -> None:
     note = await (await notes.call("POST", "/notes", json={"text": "hello"})).json()
     notes.church_id = new_id()
@@ -70,6 +71,7 @@ async def test_another_churchs_note_is_unknown(notes: Notes) -> None:
 
 
 @pytest.mark.parametrize("header", [None, "", "a.b", "rubbish", "x" * 10_000])
+@pytest.mark.asvs("v5.0.0-8.3.3")
 async def test_without_the_gateways_word_nobody_comes_in(notes: Notes, header: str | None) -> None:
     headers = {} if header is None else {HEADER: header}
     async with notes.session.post(notes.url + "/notes", json={"text": "x"}, headers=headers) as response:
@@ -446,6 +448,7 @@ async def test_a_handler_may_have_a_time_limit_of_its_own(notes: Notes, keys: Ke
     assert await notes.count() == 0
 
 
+@pytest.mark.asvs("v5.0.0-2.3.3")
 async def test_work_whose_deadline_is_over_is_refused_and_what_it_did_taken_back(notes: Notes) -> None:
     async def last() -> None:
         await asyncio.sleep(5)

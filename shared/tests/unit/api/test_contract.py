@@ -97,6 +97,7 @@ def test_a_requests_example_is_accepted(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("endpoint", REQUESTS, ids=lambda e: e.name)
+@pytest.mark.asvs("v5.0.0-2.2.1", "v5.0.0-8.2.3")
 def test_an_unknown_field_is_refused_by_name(endpoint: Endpoint) -> None:
     with pytest.raises(ValidationFailed) as refused:
         send(endpoint, {**example(endpoint), "churchId": "mine"})
@@ -104,6 +105,7 @@ def test_an_unknown_field_is_refused_by_name(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize(("endpoint", "name"), FIELDS)
+@pytest.mark.asvs("v5.0.0-2.2.1")
 def test_a_value_of_the_wrong_type_is_refused_by_the_fields_name(endpoint: Endpoint, name: str) -> None:
     refused = [named for rubbish in RUBBISH if (named := named_fields(endpoint, name, rubbish))]
     assert len(refused) >= 3

@@ -17,12 +17,14 @@ def wrong(request: SendRequest) -> list[str]:
         return [error.field for error in request.check()]
 
 
+@pytest.mark.asvs("v5.0.0-2.2.3")
 def test_a_send_to_all_names_nobody() -> None:
     assert wrong(SendRequest(content="x", target_type="all")) == []
     assert wrong(SendRequest(content="x", target_type="all", target_ids=[ID])) == ["targetIds"]
 
 
 @pytest.mark.parametrize("kind", ["individual", "groups", "branches"])
+@pytest.mark.asvs("v5.0.0-2.2.3")
 def test_any_other_send_names_its_targets_once_each(kind: str) -> None:
     assert wrong(SendRequest(content="x", target_type=kind, target_ids=[ID])) == []  # type: ignore[arg-type]
     assert wrong(SendRequest(content="x", target_type=kind)) == ["targetIds"]  # type: ignore[arg-type]

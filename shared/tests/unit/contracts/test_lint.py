@@ -75,6 +75,11 @@ def test_the_page_is_as_it_should_be(page: Json) -> None:
     assert lint(page) == []
 
 
+@pytest.mark.asvs("v5.0.0-2.2.1")
+def test_whatever_a_request_holds_has_a_bound(page: Json) -> None:
+    assert [line for line in lint(page) if line.endswith("has no bound")] == []
+
+
 @pytest.mark.parametrize("told", RULES)
 def test_what_is_wrong_is_told_with_its_place(page: Json, told: str) -> None:
     changed = copy.deepcopy(page)

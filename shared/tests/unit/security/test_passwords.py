@@ -33,6 +33,7 @@ async def test_an_unknown_account_has_no_right_password_but_costs_a_hash_too(pas
     assert spy.call_count == 1
 
 
+@pytest.mark.asvs("v5.0.0-6.2.9")
 async def test_the_end_of_a_long_password_counts_and_beyond_the_longest_none_is_right(passwords: Passwords) -> None:
     longest = "x" * 127 + "y"
     hashed = await passwords.hash(longest)
@@ -98,11 +99,13 @@ async def test_one_is_hashed_at_a_time_beside_the_loop(passwords: Passwords) -> 
         *("my faith is in the lamp", "205555019283 tulips", "748392650174"),
     ],
 )
+@pytest.mark.asvs("v5.0.0-6.2.5", "v5.0.0-6.2.9")
 def test_a_good_password_has_no_problem(password: str) -> None:
     assert problem(password, church_name="Grace Chapel", email="ann.lee@example.org") is None
 
 
 @pytest.mark.parametrize("password", ["", "elevenchars", "\u00e4" * 11])
+@pytest.mark.asvs("v5.0.0-6.2.1")
 def test_a_short_password_is_refused(password: str) -> None:
     assert problem(password) == "A password has at least 12 characters."
 
@@ -136,6 +139,7 @@ def test_a_password_beyond_the_longest_is_refused() -> None:
         *("unbelievable", "Christopher1", "mAnchesterUnited", "liverpoolfc1", "teamomuchisimo"),  # breached
     ],
 )
+@pytest.mark.asvs("v5.0.0-6.2.4", "v5.0.0-6.2.12")
 def test_a_password_that_is_guessed_first_is_refused(password: str) -> None:
     assert problem(password) == "This password is among the first that are guessed."
 
@@ -143,6 +147,7 @@ def test_a_password_that_is_guessed_first_is_refused(password: str) -> None:
 @pytest.mark.parametrize(
     "password", ["gracechapel#77", "we love Grace-Chapel", "annlee!1990xyz", "xx ann.lee@example.org"]
 )
+@pytest.mark.asvs("v5.0.0-6.2.11")
 def test_a_password_of_the_church_or_the_address_is_refused(password: str) -> None:
     found = problem(password, church_name="Grace Chapel", email="ann.lee@example.org")
     assert found == "A password contains neither the church's name nor your e-mail address."

@@ -51,6 +51,7 @@ def test_a_secret_has_160_bits_and_an_app_learns_it_by_its_url() -> None:
     assert parse_qs(url.query) == {"secret": [secret], "issuer": ["Koinonia"]}
 
 
+@pytest.mark.asvs("v5.0.0-6.5.2", "v5.0.0-6.5.4")
 def test_there_are_eight_recovery_codes_of_120_bits() -> None:
     codes = recovery_codes.make()
     assert len(set(codes)) == 8

@@ -167,6 +167,7 @@ def session(**changes: object) -> SessionToken:
     return msgspec.structs.replace(whole, **changes)
 
 
+@pytest.mark.asvs("v5.0.0-9.2.1")
 def test_an_access_token_is_read_until_it_expires_through_a_rotation() -> None:
     token = issue(BEFORE, session())
     assert read(AFTER, token) == session()
@@ -178,6 +179,7 @@ def test_an_access_token_is_read_until_it_expires_through_a_rotation() -> None:
         read(LATER, token)
 
 
+@pytest.mark.asvs("v5.0.0-9.2.1")
 def test_a_token_from_the_future_is_refused_beyond_a_second() -> None:
     token = issue(BEFORE, session())
     with clock.frozen(NOON - timedelta(seconds=1)):
@@ -186,6 +188,7 @@ def test_a_token_from_the_future_is_refused_beyond_a_second() -> None:
         read(BEFORE, token)
 
 
+@pytest.mark.asvs("v5.0.0-9.2.2")
 def test_a_token_before_the_second_factor_is_no_access_token_nor_the_other_way_round() -> None:
     pending = session(type="mfa")
     assert read(BEFORE, issue(BEFORE, pending), "mfa") == pending
@@ -228,19 +231,28 @@ def test_the_forger_of_these_tests_can_make_a_good_token() -> None:
         *({name: None} for name in ("iss", "aud", "iat", "nbf", "exp", "typ", "sub", "sid", "church", "role", "mfa")),
     ],
 )
+@pytest.mark.asvs("v5.0.0-9.2.1", "v5.0.0-9.2.2", "v5.0.0-9.2.3")
 def test_a_well_signed_token_with_wrong_claims_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(AuthenticationFailed):
         read(BEFORE, forge(changes=changes))
 
 
+@pytest.mark.asvs("v5.0.0-9.1.1", "v5.0.0-9.1.2", "v5.0.0-9.1.3")
 def test_a_token_of_another_algorithm_or_key_is_refused() -> None:
     header = base64url.encode(json.dumps({"alg": "HS256", "kid": 7}).encode())
+    brought = {
+        "kid": "old",
+        "jku": "https://evil.example/keys",
+        "jwk": {"kty": "oct", "k": base64url.encode(b"x" * 32)},
+    }
+    claims = jwt.decode(forge(), options={"verify_signature": False})
     for token in (
         forge(b"", "none"),
         forge(KEY * 2, "HS512"),
         forge(KEY * 2, "HS384"),
         forge(bytes([1]) * 32),
         forge(b"x" * 32),
+        jwt.encode(claims, b"x" * 32, "HS256", headers=brought),
         forge(kid="gone"),
         forge(kid=None),
         header + forge()[forge().index(".") :],
@@ -255,6 +267,7 @@ def test_a_token_of_another_algorithm_or_key_is_refused() -> None:
             read(BEFORE, token)
 
 
+@pytest.mark.asvs("v5.0.0-6.4.1", "v5.0.0-7.2.3")
 def test_opaque_tokens_are_random_and_found_by_their_digest() -> None:
     token = make_opaque()
     assert token.digest == digest_opaque(token.text) == hashlib.sha256(token.text.encode()).digest()

@@ -113,6 +113,7 @@ def test_a_wrong_query_is_refused_by_name(values: MultiDict[str], field: str) ->
         ({"to": "0001-01-01"}, "to"),
     ],
 )
+@pytest.mark.asvs("v5.0.0-2.2.3")
 def test_a_range_of_days_is_checked_as_a_whole(values: dict[str, str], field: str) -> None:
     query = decoding.query(billing.GET_USAGE, MultiDict(values))
     with pytest.raises(ValidationFailed) as refused:
