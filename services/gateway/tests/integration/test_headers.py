@@ -73,7 +73,7 @@ async def test_without_the_setting_no_origin_is_named(owner: Browser) -> None:
     assert allowed(owner.headers) == {}
 
 
-@pytest.mark.asvs("v5.0.0-3.4.1", "v5.0.0-3.4.4", "v5.0.0-3.4.5", "v5.0.0-3.4.6")
+@pytest.mark.asvs("v5.0.0-3.4.1", "v5.0.0-3.4.3", "v5.0.0-3.4.4", "v5.0.0-3.4.5", "v5.0.0-3.4.6")
 async def test_every_answer_is_guarded(start_gateway: StartGateway, owner: Browser) -> None:
     secure = await start_gateway(public_url="https://api.example")
     calls = [
@@ -87,7 +87,7 @@ async def test_every_answer_is_guarded(start_gateway: StartGateway, owner: Brows
         headers = owner.headers
         assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains", path
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert headers["Content-Security-Policy"] == "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
         assert (headers["Cross-Origin-Opener-Policy"], headers["Referrer-Policy"]) == ("same-origin", "no-referrer")
         assert headers["Cache-Control"] == "no-store"
         assert headers.getall("Server") == ["koinonia"]
