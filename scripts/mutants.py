@@ -36,6 +36,7 @@ PAUSES = "services/delivery/tests/integration/test_pauses.py"
 CLAIMS = "services/delivery/tests/integration/test_claims.py"
 SETTLING = "services/delivery/tests/integration/test_settling.py"
 WEBHOOKS = "services/gateway/tests/integration/test_webhooks.py"
+STRIPE = "services/gateway/tests/integration/test_stripe.py"
 RECEIPTS = "services/delivery/tests/integration/test_receipts.py"
 
 
@@ -264,6 +265,22 @@ MUTANTS = (
             ),
         ),
         (f"{WEBHOOKS}::test_a_text_that_comes_again_while_the_broker_is_away_is_stored_once_and_safe",),
+    ),
+    Mutant(
+        "what Stripe tells again goes out again",
+        (
+            Edit(
+                "services/gateway/koinonia_gateway/payments.py",
+                "add_envelopes(tx, *new)",
+                "add_envelopes(tx, envelope)",
+            ),
+        ),
+        (f"{STRIPE}::test_an_event_that_comes_again_is_published_once",),
+    ),
+    Mutant(
+        "what Stripe signed is good for ever",
+        (Edit("shared/koinonia/stripe.py", " or not is_fresh(timestamp)", ""),),
+        ("shared/tests/unit/test_stripe.py::test_what_stripe_signs_is_good_for_five_minutes_either_way",),
     ),
     Mutant(
         "events are published without a confirm",

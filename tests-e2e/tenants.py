@@ -147,6 +147,7 @@ OPEN: dict[str, str] = {
     "POST /api/auth/password/reset": "names a token of 256 random bits alone",
     "POST /api/auth/refresh": "tried in a test of its own",
     "POST /api/auth/register": "makes a church, names none",
+    "POST /api/webhooks/stripe": "names Stripe's customer, no church; tried in the gateway's test_stripe.py",
     "POST /api/webhooks/telnyx/mms": "tried in a test of its own",
     "POST /api/webhooks/telnyx/status": "tried in a test of its own",
 }

@@ -35,6 +35,7 @@ HEEDLESS = {
     "GET /ready": "a probe's",
     "GET /api/docs": "a document",
     "GET /api/openapi.json": "a document",
+    "POST /api/webhooks/stripe": "signed: see the gateway's test_stripe.py, where its fields are named",
     "POST /api/webhooks/telnyx/mms": "signed: see test_forged_webhooks.py, where its fields are named",
     "POST /api/webhooks/telnyx/status": "signed: see test_forged_webhooks.py, where its fields are named",
 }

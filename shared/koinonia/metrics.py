@@ -124,6 +124,7 @@ emails_ended_total = meter.create_counter(
 )
 emails_kept = Readings("koinonia_emails_kept", "state", description="E-mails that wait, and that failed and are kept")
 receipts_total = meter.create_counter("koinonia_receipts", description="Receipts by status and effect")
+stripe_events_total = meter.create_counter("koinonia_stripe_events", description="Stripe's events by type and effect")
 receipt_lag_seconds = meter.create_histogram(
     "koinonia_receipt_lag_seconds",
     unit="s",

@@ -1,5 +1,6 @@
 """How the gateway is put together."""
 
+from koinonia import stripe
 from koinonia.carrier.webhooks import Verifier
 from koinonia.security.passwords import Passwords
 from koinonia.service import Parts, ServiceDefinition
@@ -14,6 +15,8 @@ from koinonia_gateway.http.auth import Auth
 from koinonia_gateway.http.passwords import PasswordRoutes
 from koinonia_gateway.http.progress import Progress
 from koinonia_gateway.http.sessions import SessionRoutes
+from koinonia_gateway.http.signed import SignedBodies
+from koinonia_gateway.http.stripe import StripeWebhooks
 from koinonia_gateway.http.webhooks import Webhooks
 from koinonia_gateway.intake import Intake
 from koinonia_gateway.limits import Limiter
@@ -45,8 +48,9 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
     forwarder = Forwarder(keys, settings.owner_urls, settings.forward_concurrency)
     hub = Hub(keys, forwarder.owners["messaging"])
     intake = Intake(database, parts.bus.publisher)
-    verifier, bad_signatures = Verifier(settings.telnyx_public_key or ()), settings.rate("webhook")
-    webhooks = Webhooks(database, keys, intake, callers, verifier=verifier, limiter=limiter, rate=bad_signatures)
+    bodies = SignedBodies(callers, limiter, settings.rate("webhook"))
+    webhooks = Webhooks(database, keys, intake, bodies, Verifier(settings.telnyx_public_key or ()))
+    stripes = StripeWebhooks(database, bodies, stripe.Verifier(settings.stripe_webhook_secret))
 
     async def end_streams() -> None:
         await parts.life.stopping.wait()
@@ -68,6 +72,7 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
             **SessionRoutes(database, callers, confirmation).handlers(),
             **trail.handlers(Trails(database, keys, forwarder.owners)),
             **webhooks.handlers(),
+            **stripes.handlers(),
             **forwarder.handlers(),
         },
         subscriptions=events.SUBSCRIPTIONS,

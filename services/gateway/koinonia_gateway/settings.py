@@ -9,6 +9,7 @@ from koinonia.carrier.webhooks import parse_public_keys
 from koinonia.secret import Secret
 from koinonia.security.passwords import PasswordCost
 from koinonia.settings import Count, ServiceSettings, SettingsError
+from koinonia.stripe import parse_secrets
 from koinonia_gateway.domain.addresses import Networks, parse_networks
 from koinonia_gateway.domain.origins import parse_origins
 from koinonia_gateway.domain.rates import Rate, RateInvalid, parse_factors
@@ -37,6 +38,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
     rate_limit_webhook: str = "1000/1m"  # requests whose signature or API key fails, per address
     rate_limit_prefix: str = "koinonia:limits"  # of their keys in Redis
     telnyx_public_key: Secret | None = None  # base64, ed25519; two with a comma between while it is changed
+    stripe_webhook_secret: Secret | None = None  # whsec_…, likewise; None: nothing of Stripe's is taken
     password_memory_kib: Memory = PasswordCost().memory_kib  # argon2id
     password_passes: Count = PasswordCost().passes
     password_lanes: Count = PasswordCost().lanes
@@ -61,6 +63,11 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
                 self.telnyx_public_key.check_by(parse_public_keys)
         except ValueError:
             raise SettingsError("KOINONIA_TELNYX_PUBLIC_KEY: expected 32 bytes in base64") from None
+        try:
+            if self.stripe_webhook_secret is not None:
+                self.stripe_webhook_secret.check_by(parse_secrets)
+        except ValueError as error:
+            raise SettingsError(f"KOINONIA_STRIPE_WEBHOOK_SECRET: {error}") from None
 
     @property
     def password_cost(self) -> PasswordCost:

@@ -1,4 +1,4 @@
-"""What the carrier calls. The raw body is signed, so it is taken as it came."""
+"""What the carrier and Stripe call. The raw body is signed, so it is taken as it came."""
 
 from typing import Any
 
@@ -56,5 +56,17 @@ TELNYX_MMS = Endpoint(
     ),
     extra_errors=("AUTH_ERROR",),
 )
+STRIPE = Endpoint(
+    name="webhooks.stripe",
+    method="POST",
+    path="/api/webhooks/stripe",
+    owner="gateway",
+    summary="Payments",
+    description="Signed with HMAC-SHA256 over time and body (`Stripe-Signature`); answered 200 once it is stored.",
+    access="public",
+    body_limit=256 * KIBIBYTE,
+    raw_body=True,
+    extra_errors=("AUTH_ERROR",),
+)
 
-ENDPOINTS = (TELNYX_STATUS, TELNYX_MMS)
+ENDPOINTS = (TELNYX_STATUS, TELNYX_MMS, STRIPE)

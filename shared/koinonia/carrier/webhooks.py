@@ -9,7 +9,6 @@ import base64
 import binascii
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
 from nacl.exceptions import BadSignatureError
@@ -18,23 +17,11 @@ from nacl.signing import SigningKey, VerifyKey
 from koinonia import clock
 from koinonia.carrier.contract import CarrierStatus, token_of, traceparent_of
 from koinonia.carrier.wire import WireError, WireMessage
-from koinonia.errors import AuthenticationFailed, ValidationFailed
 from koinonia.secret import Secret
-from koinonia.validation import WHOLE, field_error
-
-T = TypeVar("T")
+from koinonia.webhooks import SignatureInvalid, decoded, is_fresh
 
 SIGNATURE_HEADER = "telnyx-signature-ed25519"
 TIMESTAMP_HEADER = "telnyx-timestamp"
-TOLERANCE_SECONDS = 300
-
-
-class SignatureInvalid(AuthenticationFailed):
-    """The webhook is not signed by the carrier, or not now."""
-
-
-class WebhookUnreadable(ValidationFailed):
-    """The webhook is signed, but its body is not what the carrier documents."""
 
 
 class WebhookEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +94,7 @@ class Verifier:
         Raises:
             SignatureInvalid: no key signed it, or its time is more than 300 s from ours.
         """
-        if signature is None or timestamp is None or not _is_fresh(timestamp):
+        if signature is None or timestamp is None or not is_fresh(timestamp):
             raise SignatureInvalid
         try:
             signed = base64.b64decode(signature, validate=True)
@@ -169,10 +156,10 @@ def parse(body: bytes) -> WebhookEvent:
     Raises:
         WebhookUnreadable: it has not the documented shape. Its details name the place, never a value.
     """
-    webhook = _decoded(_WEBHOOK, body)
+    webhook = decoded(_WEBHOOK, body)
     data = webhook.data
     about_a_message = data.event_type.startswith("message.") and bool(bytes(data.payload))
-    message = _decoded(_MESSAGE, data.payload, "data.payload") if about_a_message else None
+    message = decoded(_MESSAGE, data.payload, "data.payload") if about_a_message else None
     return WebhookEvent(
         id=data.id,
         event_type=data.event_type,
@@ -183,23 +170,8 @@ def parse(body: bytes) -> WebhookEvent:
     )
 
 
-def _decoded(decoder: "msgspec.json.Decoder[T]", content: bytes | msgspec.Raw, place: str = "") -> T:
-    try:
-        return decoder.decode(content)
-    except msgspec.ValidationError as error:
-        raise WebhookUnreadable(details=[field_error(str(error), place)]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise WebhookUnreadable.field(place or WHOLE, "Must be JSON") from None
-
-
 def _parse_public_key(text: str) -> VerifyKey:
     return VerifyKey(base64.b64decode(text, validate=True))
-
-
-def _is_fresh(timestamp: str) -> bool:
-    if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= 12):
-        return False
-    return abs(clock.now().timestamp() - int(timestamp)) <= TOLERANCE_SECONDS
 
 
 def _matches(key: VerifyKey, message: bytes, signature: bytes) -> bool:

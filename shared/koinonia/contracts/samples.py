@@ -30,6 +30,10 @@ _TEXTS = {
     "status": "delivered",
     "carrierId": "40385f64-5717-4562-b3fc-2c963f66afa6",
     "fileKey": "exports/part.json.enc",
+    "stripeEventId": "evt_1SVbXq2eZvKYlo2C7fYd3aBc",
+    "stripeType": "invoice.paid",
+    "objectId": "in_1SVbXp2eZvKYlo2CqMvT9xYz",
+    "customerId": "cus_TSXw1n8bR4kLmP",
 }
 _FIELDS = {"firstName": "Anna", "lastName": "Berg"}
 

@@ -1,4 +1,4 @@
-"""What the gateway publishes: churches, their admins, and how far its own outbox lags."""
+"""What the gateway publishes: churches, their admins, what Stripe tells, and how far its own outbox lags."""
 
 from datetime import datetime
 from typing import ClassVar, Literal
@@ -45,6 +45,21 @@ class BacklogReported(Event, frozen=True, kw_only=True):
     oldest_inbound_at: datetime | None  # UTC; None: nothing waits
 
 
+class PaymentReported(Event, frozen=True, kw_only=True):
+    """Stripe told of a checkout, a subscription or an invoice. A repeat of Stripe's is the same event.
+
+    Ids alone: Stripe's events come in any order and hold names and addresses, so what an id stands for is asked there.
+    """
+
+    TYPE: ClassVar[str] = "gateway.payment.reported"
+    stripe_event_id: str
+    stripe_type: str  # checkout.session.completed, customer.subscription.updated, invoice.paid, …
+    object_id: str  # of the checkout session, the subscription or the invoice
+    customer_id: str | None
+    occurred_at: datetime  # as dated by Stripe, to the second
+    live: bool  # False: of Stripe's test mode
+
+
 class GatewayExportCollected(ExportCollected, frozen=True, kw_only=True):
     """The gateway's part of an export."""
 
@@ -57,4 +72,11 @@ class GatewayErasureCompleted(ErasureCompleted, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "gateway.erasure.completed"
 
 
-EVENTS = (ChurchChanged, AdminChanged, BacklogReported, GatewayExportCollected, GatewayErasureCompleted)
+EVENTS = (
+    ChurchChanged,
+    AdminChanged,
+    BacklogReported,
+    PaymentReported,
+    GatewayExportCollected,
+    GatewayErasureCompleted,
+)

@@ -11,14 +11,13 @@ from koinonia.api import Endpoint, webhooks
 from koinonia.carrier.webhooks import (
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
-    SignatureInvalid,
     Verifier,
     WebhookEvent,
     parse,
 )
 from koinonia.carrier.wire import WireMessage
 from koinonia.db import Database
-from koinonia.errors import DependencyUnavailable, RateLimited
+from koinonia.errors import DependencyUnavailable
 from koinonia.events import Envelope, Event
 from koinonia.events.carrier import MessageReceived
 from koinonia.security import phones
@@ -26,13 +25,11 @@ from koinonia.security.identity import Identity
 from koinonia.security.keys import Keys
 from koinonia.security.phones import PhoneInvalid
 from koinonia.security.receipts import read_receipt_token
-from koinonia.web import EXTRA_HEADERS, Raw, read_body
+from koinonia.web import Raw
 from koinonia_gateway.briefly import Briefly
-from koinonia_gateway.callers import Callers, address_of
 from koinonia_gateway.domain import webhooks as rules
-from koinonia_gateway.domain.rates import Rate
+from koinonia_gateway.http.signed import SignedBodies
 from koinonia_gateway.intake import SERVICE, Intake
-from koinonia_gateway.limits import Limiter
 from koinonia_gateway.store import projections
 
 log = structlog.get_logger()
@@ -42,23 +39,13 @@ class Webhooks:
     """The door that the carrier calls."""
 
     def __init__(
-        self,
-        database: Database,
-        keys: Keys,
-        intake: Intake,
-        callers: Callers,
-        *,
-        verifier: Verifier,
-        limiter: Limiter,
-        rate: Rate,
+        self, database: Database, keys: Keys, intake: Intake, bodies: SignedBodies, verifier: Verifier
     ) -> None:
         self._database = database
         self._keys = keys
         self._intake = intake
-        self._callers = callers
+        self._bodies = bodies
         self._verifier = verifier
-        self._limiter = limiter
-        self._rate = rate
         self._numbers: Briefly[str, asyncpg.Record | None] = Briefly(self._find_number)
 
     def handlers(self) -> Mapping[Endpoint, Raw]:
@@ -68,16 +55,7 @@ class Webhooks:
 
     async def take(self, request: web.Request, _caller: Identity | None) -> web.Response:
         """Answer 200 once the event is safe, or once it is known to mean nothing to us."""
-        body = await read_body(request, webhooks.TELNYX_STATUS.body_limit)
-        headers = request.headers
-        try:
-            self._verifier.verify(
-                body, signature=headers.get(SIGNATURE_HEADER), timestamp=headers.get(TIMESTAMP_HEADER)
-            )
-        except SignatureInvalid:
-            await self._count_failure(request)
-            raise
-        event = parse(body)
+        event = parse(await self._bodies.read(request, webhooks.TELNYX_STATUS, self._verify))
         if event.message is None:
             log.info("webhook_ignored", event_type=event.event_type[:50])
         elif event.event_type in rules.RECEIPT_EVENTS:
@@ -85,6 +63,9 @@ class Webhooks:
         elif event.event_type == rules.INBOUND_EVENT:
             await self._take_text(event, event.message)
         return web.Response()
+
+    def _verify(self, body: bytes, headers: Mapping[str, str]) -> None:
+        self._verifier.verify(body, signature=headers.get(SIGNATURE_HEADER), timestamp=headers.get(TIMESTAMP_HEADER))
 
     async def _take_receipt(self, event: WebhookEvent, message: WireMessage) -> None:
         recipient_id = read_receipt_token(self._keys, event.token) if event.token else None
@@ -144,11 +125,3 @@ class Webhooks:
     async def _find_number(self, phone: str) -> asyncpg.Record | None:
         async with self._database.across_churches(timeout_seconds=1.0) as tx:
             return await projections.find_number(tx, phone)
-
-    async def _count_failure(self, request: web.Request) -> None:
-        self._callers.locate(request)
-        standing = await self._limiter.hit_leased(self._rate, f"webhook:{address_of(request)}")
-        log.warning("webhook_refused", address=address_of(request))
-        if standing.exceeded:
-            request[EXTRA_HEADERS].update(standing.headers())
-            raise RateLimited(retry_after_seconds=standing.seconds_left)

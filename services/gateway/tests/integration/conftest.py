@@ -18,6 +18,7 @@ from koinonia_gateway.app import build
 from koinonia_gateway.settings import GatewaySettings
 
 PASSWORD = "seven brown bears sing loudly"
+STRIPE_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 Service = Running[GatewaySettings]
 Answer = tuple[int, Any]
@@ -90,6 +91,7 @@ async def start_gateway(
             "rate_limit_prefix": redis_prefix,
             "rate_limit_auth": "1000/1m",
             "telnyx_public_key": Secret(carrier.public_key),
+            "stripe_webhook_secret": Secret(STRIPE_SECRET),
             "password_memory_kib": 8,
             "password_passes": 1,
             **settings,

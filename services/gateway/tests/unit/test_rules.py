@@ -238,6 +238,7 @@ def test_replicas_are_listed_with_commas() -> None:
         ("KOINONIA_RATE_LIMIT_SEND", "0/1m"),
         ("KOINONIA_RATE_LIMIT_PLANS", "standard=twice"),
         ("KOINONIA_TELNYX_PUBLIC_KEY", "c2hvcnQ="),
+        ("KOINONIA_STRIPE_WEBHOOK_SECRET", "sk_live_4eC39HqLyjWDarjtT1zdp7dc"),
         ("KOINONIA_BILLING_URL", " , "),
         ("KOINONIA_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("KOINONIA_CORS_ORIGINS", "*"),

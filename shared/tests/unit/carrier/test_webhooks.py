@@ -10,12 +10,11 @@ from koinonia.carrier.contract import CarrierStatus
 from koinonia.carrier.webhooks import (
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
-    SignatureInvalid,
     Signer,
     Verifier,
-    WebhookUnreadable,
     parse,
 )
+from koinonia.webhooks import SignatureInvalid, WebhookUnreadable
 
 SIGNER = Signer(bytes(range(32)))
 VERIFIER = Verifier([SIGNER.public_key])
