@@ -66,6 +66,16 @@ STRIPE = Endpoint(
     access="public",
     body_limit=256 * KIBIBYTE,
     raw_body=True,
+    raw_example={
+        "id": "evt_1SWQ2mKoinonia0000000000",
+        "object": "event",
+        "type": "invoice.paid",
+        "created": 1795358400,
+        "livemode": True,
+        "data": {
+            "object": {"id": "in_1SWQ2mKoinonia0000000000", "object": "invoice", "customer": "cus_Koinonia000000"}
+        },
+    },
     extra_errors=("AUTH_ERROR",),
 )
 

@@ -10,8 +10,9 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
+from koinonia import stripe
 from koinonia.api import ENDPOINTS
-from koinonia.api.webhooks import TELNYX_MMS, TELNYX_STATUS
+from koinonia.api.webhooks import STRIPE, TELNYX_MMS, TELNYX_STATUS
 from koinonia.carrier.webhooks import parse
 from koinonia.contracts.openapi import document as make_document
 
@@ -74,6 +75,9 @@ def test_a_webhooks_example_is_one_that_we_read() -> None:
         "webhooks.telnyxMms": "message.received",
     }
     assert all(event.message is not None for event in read.values())
+    payment = stripe.parse(json.dumps(STRIPE.raw_example).encode())
+    assert payment.about is not None
+    assert payment.about.customer is not None
 
 
 def test_the_page_is_the_same_whenever_it_is_made(document: dict[str, Any]) -> None:
