@@ -115,11 +115,12 @@ def emails_command(state: Path, as_json: bool, retry: UUID | None) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
-    table = Table("id", "church", "template", "status", "attempts", "code", "asked for", "expires", box=None)
+    table = Table("id", "church", "template", "status", "attempts", "unknown", "code", "asked for", "expires", box=None)
     for each in found:
         times = (f"{at:%Y-%m-%d %H:%M:%S}" for at in (each.created_at, each.expires_at))
+        counts = (str(each.attempt), str(each.unknowns))
         code = each.error_code or "-"
-        table.add_row(str(each.id), str(each.church_id), each.template, each.status, str(each.attempt), code, *times)
+        table.add_row(str(each.id), str(each.church_id), each.template, each.status, *counts, code, *times)
     Console(width=None if sys.stdout.isatty() else PAPER_COLUMNS).print(table)
 
 

@@ -3,15 +3,14 @@
 What can happen between the steps, and what then:
 
 1. killed before the claim commits: nothing has happened;
-2. killed before the handing over: the lease ends, another worker sends it;
-3. killed between the handing over and the settling, or the server did not answer: it is sent again under the same
-   Message-ID, as SMTP wants it. This is the one way to a second copy; a way that is a file has none.
+2. stopped so long before the handing over that another worker has it: the lease, looked at again, forbids it;
+3. killed before the settling, or the server did not answer: nobody knows whether it went. It is sent again under the
+   same Message-ID, as SMTP wants it, ``UNKNOWNS`` times in all, then it has failed. This is the one way to a second
+   copy; a way that is a file has none.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
-from uuid import UUID
 
 import msgspec
 import structlog
@@ -28,7 +27,7 @@ from koinonia.resilience.breaker import Breaker, BreakerOpen
 from koinonia.security.encryption import CiphertextInvalid
 from koinonia.security.keys import Keys
 from koinonia_delivery.domain import letters
-from koinonia_delivery.domain.mailing import REFUSALS, Ending, Outcome, judge
+from koinonia_delivery.domain.mailing import Ending, Outcome, judge
 from koinonia_delivery.mail.contract import Away, Mail, Mailer, MailError, OutcomeUnknown, Refused, Rejected
 from koinonia_delivery.store import emails as store
 from koinonia_delivery.store.emails import Claimed
@@ -36,7 +35,7 @@ from koinonia_delivery.store.emails import Claimed
 log = structlog.get_logger()
 
 PLACES = 8
-LEASE_SECONDS = 90.0  # longer than a call and its settling take
+LEASE_SECONDS = 60.0  # renewed during a call, which may take ten minutes
 POLL_SECONDS = 1.0
 KEPT_DAYS = 7
 FORGET_ROWS = 1000
@@ -89,53 +88,65 @@ class Mailing:
         self._woken = woken
         self._lease_seconds = lease_seconds
         self._breaker = mail_breaker()
+        self._in_hand = 0
+        self._probe: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Claim and send, a handful at a time; what is under way when the process stops is finished and settled."""
+        """Claim and send, a handful at once; what is under way when the process stops is finished and settled."""
         failed = 0
-        while not self._life.stopping.is_set():
-            try:
-                claimed = await self.send_due()
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                failed += 1
-                log.warning("email_claim_failed", reason=type(error).__name__, tries=failed)
-                await self._life.pause(_BACKOFF.delay_seconds(failed))
-                continue
-            failed = 0
-            if not claimed:
-                await self._life.pause(POLL_SECONDS, self._woken)
+        async with asyncio.TaskGroup() as group:
+            while not self._life.stopping.is_set():
+                try:
+                    claimed = await self.begin_due(group)
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+                    failed += 1
+                    log.warning("email_claim_failed", reason=type(error).__name__, tries=failed)
+                    await self._life.pause(_BACKOFF.delay_seconds(failed))
+                    continue
+                failed = 0
+                if not claimed:
+                    await self._life.pause(POLL_SECONDS, self._woken)
 
-    async def send_due(self) -> int:
-        """Claim what is due and send it; answers how many were claimed."""
-        places = {"closed": PLACES, "half_open": 1, "open": 0}[self._breaker.state]
-        if not places:
+    async def begin_due(self, group: asyncio.TaskGroup) -> int:
+        """Claim what is due, as far as there are places, and begin to send each; answers how many were claimed."""
+        state, places = self._breaker.state, PLACES - self._in_hand
+        if state == "half_open":
+            places = min(places, 1) if self._probe is None or self._probe.done() else 0
+        if state == "open" or not places:
             return 0
         async with self._database.across_churches() as tx:
-            claimed = await store.claim(tx, places, self._lease_seconds, REFUSALS)
+            claimed = await store.claim(tx, places, self._lease_seconds)
         for each in claimed:
-            if each.status != "sending":
+            if each.status == "sending":
+                self._in_hand += 1
+                task = group.create_task(self._send(each))
+                self._probe = task if state == "half_open" else None
+            else:
                 _tell(each, each.status, each.error_code)
-        sending = [each for each in claimed if each.status == "sending"]
-        if sending:
-            outcomes = await asyncio.gather(*(self._send(each) for each in sending))
-            await self._settle(sending, outcomes)
         return len(claimed)
 
-    async def _send(self, claimed: Claimed) -> Outcome:
+    async def _send(self, claimed: Claimed) -> None:
+        """Send one and settle it, whatever becomes of the others."""
         started = time.perf_counter()
-        ending, code, wait = await self._try(claimed)
-        metrics.email_seconds.record(time.perf_counter() - started)
-        metrics.emails_total.add(1, {"template": claimed.template, "outcome": ending})
-        return judge(
-            claimed.id,
-            ending,
-            attempt=claimed.attempt,
-            refusals=claimed.refusals,
-            code=code,
-            retry_after_seconds=wait,
-        )
+        try:
+            ending, code, wait = await self._try(claimed)
+            metrics.email_seconds.record(time.perf_counter() - started)
+            metrics.emails_total.add(1, {"template": claimed.template, "outcome": ending})
+            outcome = judge(
+                claimed.id,
+                ending,
+                attempt=claimed.attempt,
+                refusals=claimed.refusals,
+                unknowns=claimed.unknowns,
+                code=code,
+                retry_after_seconds=wait,
+            )
+            await self._settle(claimed, outcome)
+        finally:
+            self._in_hand -= 1
+            self._woken.set()  # there is a place
 
     async def _try(self, claimed: Claimed) -> tuple[Ending, str | None, float]:
         try:
@@ -146,12 +157,14 @@ class Mailing:
             # A key or a template is missing here: another process, or a newer one, has it.
             log.error("email_unreadable", email_id=str(claimed.id), template=claimed.template)
             return "unreadable", None, 0.0
+        if not await self._renew(claimed):
+            return "returned", None, 0.0
         try:
             with (
                 self._breaker.guard(),
                 telemetry.work("send e-mail", kind=SpanKind.CLIENT, attributes={"email_id": str(claimed.id)}),
             ):
-                await self._mailer.send(mail)
+                await self._hand_over(claimed, mail)
         except BreakerOpen:
             return "returned", None, 0.0
         except MailError as error:
@@ -161,6 +174,31 @@ class Mailing:
             log.exception("email_call_failed", email_id=str(claimed.id))
             return "unknown", "bug", 0.0
         return "sent", None, 0.0
+
+    async def _hand_over(self, claimed: Claimed, mail: Mail) -> None:
+        """Hand it over, and renew its lease meanwhile.
+
+        Raises:
+            MailError: as the server says.
+        """
+        sending = asyncio.ensure_future(self._mailer.send(mail))
+        try:
+            while not (await asyncio.wait([sending], timeout=self._lease_seconds / 3))[0]:
+                await self._renew(claimed)
+        finally:
+            sending.cancel()
+        await sending
+
+    async def _renew(self, claimed: Claimed) -> bool:
+        """Whether the lease holds for certain: no other worker has the e-mail, nobody deleted it."""
+        try:
+            async with self._database.across_churches() as tx:
+                return await store.renew(tx, claimed, self._lease_seconds)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("email_lease_not_renewed", email_id=str(claimed.id), reason=type(error).__name__)
+            return False
 
     def compose(self, claimed: Claimed) -> Mail:
         """The e-mail in the clear, which nothing but the way to its server sees.
@@ -188,23 +226,21 @@ class Mailing:
             html=letter.html,
         )
 
-    async def _settle(self, claimed: Sequence[Claimed], outcomes: Sequence[Outcome]) -> None:
-        settled = await self._write(outcomes)
-        for each, outcome in zip(claimed, outcomes, strict=True):
-            if each.id not in settled:
-                log.warning("email_settled_late", email_id=str(each.id))
-            elif outcome.status != "queued":
-                _tell(each, outcome.status, outcome.code)
-            elif outcome.code is not None:
-                log.warning("email_waits", email_id=str(each.id), code=outcome.code, seconds=outcome.wait_seconds)
+    async def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
+        if not await self._write(outcome):
+            log.warning("email_settled_late", email_id=str(claimed.id))
+        elif outcome.status != "queued":
+            _tell(claimed, outcome.status, outcome.code)
+        elif outcome.code is not None:
+            log.warning("email_waits", email_id=str(claimed.id), code=outcome.code, seconds=outcome.wait_seconds)
 
-    async def _write(self, outcomes: Sequence[Outcome]) -> set[UUID]:
+    async def _write(self, outcome: Outcome) -> bool:
         """Settle, also while the process stops: what was handed over must not be sent again for want of a row."""
         failed = 0
         while True:
             try:
                 async with self._database.across_churches() as tx:
-                    return await store.settle(tx, outcomes)
+                    return await store.settle(tx, outcome)
             except Exception as error:
                 if not is_transient(error):
                     raise

@@ -1,6 +1,7 @@
 """SMTP with TLS: a connection of its own for each e-mail, which is certain before and after the handing over.
 
-Source: RFC 5321, 4.2.1 (replies) and 4.5.3.2.6 (a client that hears nothing after the message sends it again).
+Source: RFC 5321, 4.2.1 (replies) and 4.5.3.2.6 (a server may take ten minutes over a message that it has; a client that
+hears nothing then sends it again).
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from koinonia.secret import Secret
 from koinonia_delivery.mail.contract import Away, Mail, OutcomeUnknown, Refused, Rejected
 
 REPLY_SECONDS = 20.0
-CALL_SECONDS = 40.0
+CALL_SECONDS = 40.0  # until the message is handed over
+DATA_SECONDS = 600.0  # for the reply to it: whoever asks again too early doubles it
 QUIT_SECONDS = 2.0
 _PORTS = {"smtp": 587, "smtps": 465}
 _CLOSING = 421  # the server goes away, whatever the command was
@@ -85,8 +87,8 @@ class SmtpMailer:
                 await client.connect()
                 await _command(client.mail(mail.sender), of_this_mail=False)
                 await _command(client.rcpt(mail.recipient))
-                handing_over = True
-                await _command(client.data(message))
+            handing_over = True
+            await _command(client.data(message, timeout=DATA_SECONDS))
         except (SMTPException, OSError) as error:  # of which TimeoutError is one
             raise (OutcomeUnknown if handing_over else Away)(_code(error)) from error
         finally:

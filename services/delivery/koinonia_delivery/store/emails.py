@@ -1,6 +1,5 @@
 """E-mails, from the wish to some days after their end."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -8,7 +7,7 @@ import msgspec
 
 from koinonia.db import Transaction, statement
 from koinonia.events.delivery import EmailRequested
-from koinonia_delivery.domain.mailing import Outcome
+from koinonia_delivery.domain.mailing import UNKNOWNS, Outcome
 
 EMAIL_CHANNEL = "delivery_emails"
 
@@ -22,6 +21,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     status: str  # sending, expired or failed
     attempt: int
     refusals: int
+    unknowns: int
     created_at: datetime
     email_ciphertext: bytes | None
     fields_ciphertext: bytes | None
@@ -56,17 +56,17 @@ async def insert(tx: Transaction, wish: EmailRequested) -> None:
     )
 
 
-# One whose worker let its lease end may have gone: that counts as a refusal, so that one that kills every worker ends.
+# One whose worker let its lease end may have gone: nobody knows. One that kills every worker ends that way.
 _CLAIM = statement(
     "emails.claim",
     """
     WITH due AS MATERIALIZED (
         SELECT
             emails.id,
-            emails.refusals + (emails.status = 'sending')::integer AS refusals,
+            emails.unknowns + (emails.status = 'sending')::integer AS unknowns,
             CASE
                 WHEN emails.expires_at <= clock_timestamp() THEN 'expired'
-                WHEN emails.refusals + (emails.status = 'sending')::integer >= $3 THEN 'failed'
+                WHEN emails.unknowns + (emails.status = 'sending')::integer >= $3 THEN 'failed'
                 ELSE 'sending'
             END AS next
         FROM emails
@@ -76,7 +76,7 @@ _CLAIM = statement(
         FOR UPDATE SKIP LOCKED
     )
     UPDATE emails
-    SET status = due.next, refusals = due.refusals,
+    SET status = due.next, unknowns = due.unknowns,
         attempt = emails.attempt + (due.next = 'sending')::integer,
         due_at = clock_timestamp() + make_interval(secs => $2),
         settled_at = CASE WHEN due.next <> 'sending' THEN clock_timestamp() END,
@@ -86,15 +86,30 @@ _CLAIM = statement(
     FROM due
     WHERE emails.id = due.id
     RETURNING emails.id, emails.church_id, emails.template, emails.status, emails.attempt, emails.refusals,
-        emails.created_at, emails.email_ciphertext, emails.fields_ciphertext, emails.error_code
+        emails.unknowns, emails.created_at, emails.email_ciphertext, emails.fields_ciphertext, emails.error_code
     """,
 )
 
 
-async def claim(tx: Transaction, places: int, lease_seconds: float, refusals: int) -> list[Claimed]:
+async def claim(tx: Transaction, places: int, lease_seconds: float) -> list[Claimed]:
     """Take up to ``places`` e-mails that are due, across churches; close those whose time or tries are over."""
-    rows = await tx.fetch(_CLAIM, places, lease_seconds, refusals)
+    rows = await tx.fetch(_CLAIM, places, lease_seconds, UNKNOWNS)
     return [Claimed(**dict(row)) for row in rows]
+
+
+_RENEW = statement(
+    "emails.renew",
+    """
+    UPDATE emails
+    SET due_at = clock_timestamp() + make_interval(secs => $3)
+    WHERE id = $1 AND attempt = $2 AND status = 'sending'
+    """,
+)
+
+
+async def renew(tx: Transaction, claimed: Claimed, lease_seconds: float) -> bool:
+    """Lengthen the lease of an attempt; whether it is still the last one's, and the e-mail there."""
+    return await tx.execute(_RENEW, claimed.id, claimed.attempt, lease_seconds) == 1
 
 
 _SETTLE = statement(
@@ -102,31 +117,34 @@ _SETTLE = statement(
     """
     UPDATE emails
     SET status = outcome.status, error_code = outcome.code,
-        refusals = emails.refusals + outcome.counts::integer,
+        refusals = emails.refusals + outcome.refused::integer,
+        unknowns = emails.unknowns + outcome.unknown::integer,
         due_at = clock_timestamp() + make_interval(secs => outcome.wait_seconds),
         settled_at = CASE WHEN outcome.status <> 'queued' THEN clock_timestamp() END,
         email_ciphertext = CASE WHEN outcome.status <> 'sent' THEN emails.email_ciphertext END,
         fields_ciphertext = CASE WHEN outcome.status <> 'sent' THEN emails.fields_ciphertext END
-    FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::boolean[], $6::double precision[])
-        AS outcome (id, attempt, status, code, counts, wait_seconds)
-    WHERE emails.id = outcome.id AND emails.attempt = outcome.attempt AND emails.status = 'sending'
-    RETURNING emails.id
+    FROM (
+        SELECT $3::text AS status, $4::text AS code, $5::boolean AS refused, $6::boolean AS unknown,
+            $7::double precision AS wait_seconds
+    ) AS outcome
+    WHERE emails.id = $1 AND emails.attempt = $2 AND emails.status = 'sending'
     """,
 )
 
 
-async def settle(tx: Transaction, outcomes: Sequence[Outcome]) -> set[UUID]:
-    """Write how attempts ended; answers whose word still counted: its attempt was the last."""
-    rows = await tx.fetch(
+async def settle(tx: Transaction, outcome: Outcome) -> bool:
+    """Write how an attempt ended; whether its word still counted: it was the last."""
+    count = await tx.execute(
         _SETTLE,
-        [each.email_id for each in outcomes],
-        [each.attempt for each in outcomes],
-        [each.status for each in outcomes],
-        [each.code for each in outcomes],
-        [each.counts for each in outcomes],
-        [each.wait_seconds for each in outcomes],
+        outcome.email_id,
+        outcome.attempt,
+        outcome.status,
+        outcome.code,
+        outcome.refused,
+        outcome.unknown,
+        outcome.wait_seconds,
     )
-    return {row["id"] for row in rows}
+    return count == 1
 
 
 _FORGET = statement(
@@ -169,6 +187,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     template: str
     status: str
     attempt: int
+    unknowns: int  # attempts of which nobody knows whether the server has it
     error_code: str | None
     created_at: datetime
     expires_at: datetime
@@ -177,7 +196,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 _LIST_OPEN = statement(
     "emails.list_open",
     """
-    SELECT id, church_id, template, status, attempt, error_code, created_at, expires_at
+    SELECT id, church_id, template, status, attempt, unknowns, error_code, created_at, expires_at
     FROM emails
     WHERE settled_at IS NULL OR status = 'failed'
     ORDER BY created_at DESC
@@ -196,12 +215,12 @@ _RETRY = statement(
     "emails.retry",
     """
     UPDATE emails
-    SET status = 'queued', refusals = 0, due_at = clock_timestamp(), settled_at = NULL
-    WHERE id = $1 AND status = 'failed' AND expires_at > clock_timestamp()
+    SET status = 'queued', refusals = 0, unknowns = 0, due_at = clock_timestamp(), settled_at = NULL
+    WHERE ($1::uuid IS NULL OR id = $1) AND status = 'failed' AND expires_at > clock_timestamp()
     """,
 )
 
 
-async def retry(tx: Transaction, email_id: UUID) -> bool:
-    """Let one that has failed be tried again; whether there is such a one, in time."""
-    return await tx.execute(_RETRY, email_id) == 1
+async def retry(tx: Transaction, email_id: UUID | None = None) -> int:
+    """Let one that has failed, or each, be tried again; answers how many there are in time."""
+    return await tx.execute(_RETRY, email_id)

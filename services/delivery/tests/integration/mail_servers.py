@@ -27,7 +27,7 @@ class SmtpStub:
         self.logins: list[str] = []
         self.answers: dict[str, list[str]] = {}
         self.passwords = {PASSWORD}
-        self.before_data: Callable[[], Awaitable[None]] | None = None
+        self.before_data: Callable[[], Awaitable[object]] | None = None
 
     def authenticate(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
         right = isinstance(data, LoginPassword) and data.password.decode() in self.passwords

@@ -32,7 +32,7 @@ from koinonia.testing.services import KEY_SETTINGS, BusProbe, StartService
 from koinonia.testing.tls import certificate, server_context
 from koinonia_delivery import app, emails, worker
 from koinonia_delivery.commands import read_emails
-from koinonia_delivery.domain.mailing import REFUSALS
+from koinonia_delivery.domain.mailing import REFUSALS, UNKNOWNS
 from koinonia_delivery.emails import Mailing, Sender
 from koinonia_delivery.mail.contract import Mail, Mailer
 from koinonia_delivery.mail.folder import FolderMailer
@@ -81,6 +81,11 @@ class Post:
         async with self.world.database.across_churches() as tx:
             await tx.execute(BE_DUE)
 
+    async def claim(self) -> list[store.Claimed]:
+        """Claim as a worker does that is killed then."""
+        async with self.world.database.across_churches() as tx:
+            return await store.claim(tx, 8, 90.0)
+
     def mailing(self, mailer: Mailer, *, keys: Keys | None = None, lease_seconds: float = 90.0) -> Mailing:
         return Mailing(
             self.world.database,
@@ -91,6 +96,12 @@ class Post:
             woken=asyncio.Event(),
             lease_seconds=lease_seconds,
         )
+
+
+async def send_due(mailing: Mailing) -> int:
+    """Claim what is due and send it; answers how many were claimed."""
+    async with asyncio.TaskGroup() as group:
+        return await mailing.begin_due(group)
 
 
 @pytest.fixture
@@ -141,7 +152,7 @@ async def test_neither_rows_nor_logs_hold_anything_in_plain(post: Post, server: 
     }
     await post.ask(4)
     with capture_logs() as logs:
-        await post.mailing(mailer).send_due()
+        await send_due(post.mailing(mailer))
     shown = repr([dict(row) for row in await post.rows()]) + repr(logs)
     assert sorted(await post.statuses()) == ["failed", "failed", "queued", "queued"]
     assert not any(secret in shown for secret in (ADDRESS, "anna", TOKEN, "Anna", "Grace"))
@@ -155,9 +166,9 @@ async def test_an_email_is_sent_once_and_then_forgotten_but_for_its_row(
 ) -> None:
     await post.ask()
     mailing = post.mailing(mailer)
-    assert await mailing.send_due() == 1
+    assert await send_due(mailing) == 1
     await post.be_due()
-    assert await mailing.send_due() == 0
+    assert await send_due(mailing) == 0
     (row,) = await post.rows()
     assert (row["status"], row["email_ciphertext"], row["fields_ciphertext"]) == ("sent", None, None)
     (mail,) = server.mails
@@ -207,9 +218,9 @@ async def test_killed_between_sending_and_marking_it_comes_again_under_the_same_
     server.before_data = None
     assert await post.statuses() == ["sending"]
     other = post.mailing(mailer)
-    assert await other.send_due() == 0, "the lease still runs"
+    assert await send_due(other) == 0, "the lease still runs"
     await post.be_due()
-    await other.send_due()
+    await send_due(other)
     assert await post.statuses() == ["sent"]
     first, second = server.mails
     assert first["Message-ID"] == second["Message-ID"]
@@ -223,38 +234,104 @@ async def test_killed_between_writing_and_marking_there_is_one_file(post: Post, 
             raise asyncio.CancelledError
 
     await post.ask()
-    with pytest.raises(asyncio.CancelledError):
-        await post.mailing(Dying(tmp_path)).send_due()
+    await send_due(post.mailing(Dying(tmp_path)))
+    assert await post.statuses() == ["sending"]
     await post.be_due()
-    await post.mailing(FolderMailer(tmp_path)).send_due()
+    await send_due(post.mailing(FolderMailer(tmp_path)))
     assert await post.statuses() == ["sent"]
     assert len(list(tmp_path.iterdir())) == 1
 
 
-async def test_what_an_old_attempt_says_is_not_heard_when_a_new_one_has_begun(post: Post, mailer: SmtpMailer) -> None:
+async def test_what_an_old_attempt_says_is_not_heard_when_a_new_one_has_begun(
+    post: Post, server: SmtpStub, mailer: SmtpMailer
+) -> None:
+    async def be_claimed() -> None:
+        await post.be_due()
+        await post.claim()
+
+    server.before_data = be_claimed
     await post.ask()
-    slow = post.mailing(mailer)
-    async with post.world.database.across_churches() as tx:
-        (claimed,) = await store.claim(tx, 8, 90.0, REFUSALS)
-    await post.be_due()
-    async with post.world.database.across_churches() as tx:
-        await store.claim(tx, 8, 90.0, REFUSALS)
-    await slow._settle([claimed], [await slow._send(claimed)])
+    with capture_logs() as logs:
+        await send_due(post.mailing(mailer))
     assert await post.statuses() == ["sending"]
+    assert [each["event"] for each in logs] == ["email_settled_late"]
 
 
-@pytest.mark.parametrize("answers", [["451 later"], ["drop"]])
+async def test_a_worker_that_slept_longer_than_its_lease_sends_nothing(
+    post: Post, server: SmtpStub, mailer: SmtpMailer
+) -> None:
+    await post.ask()
+    asleep = post.mailing(mailer)
+    (claimed,) = await post.claim()
+    await post.be_due()
+    await send_due(post.mailing(mailer))
+    await asleep._send(claimed)
+    assert len(server.mails) == 1
+    assert await post.statuses() == ["sent"]
+
+
+async def test_a_server_that_takes_its_time_keeps_its_email_and_holds_up_no_other(
+    post: Post, server: SmtpStub, mailer: SmtpMailer
+) -> None:
+    answer, waiting = asyncio.Event(), 0
+
+    async def hold_the_first() -> None:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 1:
+            await answer.wait()
+
+    async def leases() -> list[datetime]:
+        return [row["due_at"] for row in await post.rows() if row["status"] != "sent"]
+
+    async def others_are_sent() -> bool:
+        return len(await leases()) == 1
+
+    server.before_data = hold_the_first
+    await post.ask(2 * emails.PLACES)
+    async with running(post.mailing(mailer, lease_seconds=3.0)):
+        await wait_until(others_are_sent, what="all others settled")
+        (before,) = await leases()
+
+        async def renewed() -> bool:
+            return await leases() > [before]
+
+        await wait_until(renewed, what="its lease renewed")
+        answer.set()
+        await wait_until(lambda: all_are(post, "sent"), what="the first settled too")
+    assert {row["attempt"] for row in await post.rows()} == {1}
+    assert len(server.mails) == 2 * emails.PLACES
+
+
+async def test_an_email_of_unknown_outcome_comes_again_twice_and_stays_to_be_seen(
+    post: Post, server: SmtpStub, mailer: SmtpMailer
+) -> None:
+    server.answers = {"DATA": ["drop"] * (UNKNOWNS + 1)}
+    await post.ask()
+    for _ in range(UNKNOWNS + 1):
+        await send_due(post.mailing(mailer))
+        await post.be_due()
+    (row,) = await post.rows()
+    assert (row["status"], row["unknowns"], row["refusals"]) == ("failed", UNKNOWNS, 0)
+    assert len(server.mails) == UNKNOWNS
+    async with post.world.database.across_churches() as tx:
+        (listed,) = await store.list_open(tx, 10)
+    assert (listed.status, listed.unknowns) == ("failed", UNKNOWNS)
+
+
+@pytest.mark.parametrize(("answers", "counts"), [(["451 later"], (1, 0)), (["drop"], (0, 1))])
 async def test_a_temporary_refusal_and_a_lost_answer_are_tried_again_later(
-    post: Post, server: SmtpStub, mailer: SmtpMailer, answers: list[str]
+    *, post: Post, server: SmtpStub, mailer: SmtpMailer, answers: list[str], counts: tuple[int, int]
 ) -> None:
     server.answers = {"DATA": answers}
     await post.ask()
     mailing = post.mailing(mailer)
-    await mailing.send_due()
+    await send_due(mailing)
     (row,) = await post.rows()
-    assert (row["status"], row["refusals"], row["email_ciphertext"] is None) == ("queued", 1, False)
+    assert (row["status"], row["refusals"], row["unknowns"]) == ("queued", *counts)
+    assert row["email_ciphertext"] is not None
     await post.be_due()
-    await mailing.send_due()
+    await send_due(mailing)
     assert await post.statuses() == ["sent"]
 
 
@@ -264,7 +341,7 @@ async def test_an_email_that_is_refused_too_often_has_failed_and_an_operator_see
     server.answers = {"RCPT": ["451 later"] * REFUSALS}
     await post.ask()
     for _ in range(REFUSALS + 1):
-        await post.mailing(mailer).send_due()
+        await send_due(post.mailing(mailer))
         await post.be_due()
     (row,) = await post.rows()
     assert (row["status"], row["error_code"], row["refusals"]) == ("failed", "451", REFUSALS)
@@ -275,18 +352,16 @@ async def test_an_email_that_is_refused_too_often_has_failed_and_an_operator_see
     assert listed.status == "queued"
     with pytest.raises(CommandFailed, match="no e-mail"):
         await read_emails(url, retry=row["id"])
-    await post.mailing(mailer).send_due()
+    await send_due(post.mailing(mailer))
     assert await post.statuses() == ["sent"]
 
 
 async def test_an_email_that_kills_every_worker_ends(post: Post) -> None:
     await post.ask()
-    for _ in range(REFUSALS):
-        async with post.world.database.across_churches() as tx:
-            await store.claim(tx, 8, 90.0, REFUSALS)
+    for _ in range(UNKNOWNS):
+        await post.claim()
         await post.be_due()
-    async with post.world.database.across_churches() as tx:
-        (closed,) = await store.claim(tx, 8, 90.0, REFUSALS)
+    (closed,) = await post.claim()
     assert (closed.status, closed.error_code) == ("failed", "lost")
 
 
@@ -297,7 +372,7 @@ async def test_a_final_refusal_fails_at_once_and_an_address_that_is_none_reaches
     await post.ask()
     await post.ask(address="anna@exa mple")
     with capture_logs() as logs:
-        await post.mailing(mailer).send_due()
+        await send_due(post.mailing(mailer))
     assert sorted(row["error_code"] for row in await post.rows()) == ["550", "address"]
     assert await all_are(post, "failed")
     assert [each["log_level"] for each in logs if each["event"] == "email_failed"] == ["error", "error"]
@@ -308,7 +383,7 @@ async def test_a_server_that_is_away_costs_no_try_and_is_asked_seldom(post: Post
     url = Secret("smtp://127.0.0.1:1?tls=off")
     mailing = post.mailing(SmtpMailer(url))
     for _ in range(5):
-        await mailing.send_due()
+        await send_due(mailing)
         await post.be_due()
     rows = await post.rows()
     assert {(row["status"], row["refusals"]) for row in rows} == {("queued", 0)}
@@ -325,11 +400,11 @@ async def test_what_nobody_took_in_time_is_not_sent_any_more(post: Post, server:
     server.answers = {"RCPT": ["451 later"]}
     await post.ask()
     mailing = post.mailing(mailer)
-    await mailing.send_due()
+    await send_due(mailing)
     await post.be_due()
     async with post.world.database.across_churches() as tx:
         await tx.execute(EXPIRE)
-    await mailing.send_due()
+    await send_due(mailing)
     assert await post.statuses() == ["expired", "expired"]
     assert [row["email_ciphertext"] for row in await post.rows()] == [None, None]
     assert server.mails == []
@@ -343,17 +418,17 @@ async def test_what_this_process_cannot_read_waits_for_one_that_can(
     foreign = Keys.parse(
         **{**KEY_SETTINGS, "encryption_keys": KEY_SETTINGS["encryption_keys"].replace("test", "other")}
     )
-    await post.mailing(mailer, keys=foreign).send_due()
+    await send_due(post.mailing(mailer, keys=foreign))
     assert [(row["status"], row["refusals"]) for row in await post.rows()] == [("queued", 0)] * 2
     await post.be_due()
-    await post.mailing(mailer).send_due()
+    await send_due(post.mailing(mailer))
     assert sorted(await post.statuses()) == ["queued", "sent"]
     assert len(server.mails) == 1
 
 
 async def test_rows_go_some_days_after_their_end_and_open_ones_stay(post: Post, mailer: SmtpMailer) -> None:
     await post.ask(2)
-    await post.mailing(mailer).send_due()
+    await send_due(post.mailing(mailer))
     await post.ask()
     async with post.world.database.across_churches() as tx:
         await tx.execute(AGE, timedelta(days=emails.KEPT_DAYS - 1))

@@ -22,6 +22,7 @@ from services.delivery.tests.integration.mail_servers import (
 
 from koinonia.secret import Secret
 from koinonia.testing.tls import certificate, server_context
+from koinonia_delivery.mail import smtp
 from koinonia_delivery.mail.contract import Away, Mail, MailError, OutcomeUnknown, Refused, Rejected
 from koinonia_delivery.mail.folder import FolderMailer
 from koinonia_delivery.mail.sendgrid import SendGridMailer
@@ -145,6 +146,27 @@ async def test_a_servers_refusal_is_told_by_its_code_alone(
     assert raised.value.code == code
     assert "anna" not in str(raised.value)
     assert post.server.mails == []
+
+
+async def test_a_server_may_take_longer_over_the_message_than_over_a_command(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtp, "REPLY_SECONDS", 1.0)
+    monkeypatch.setattr(smtp, "CALL_SECONDS", 1.0)
+    post.server.before_data = lambda: asyncio.sleep(1.2)  # the server's own time
+    await post.send()
+    assert_arrived(post.server)
+    assert smtp.DATA_SECONDS >= 600
+
+
+async def test_a_server_that_never_answers_the_message_is_an_unknown_outcome(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtp, "DATA_SECONDS", 1.0)
+    post.server.before_data = asyncio.Event().wait
+    with pytest.raises(OutcomeUnknown, match="SMTPReadTimeoutError"):
+        await post.send()
+    assert_arrived(post.server)
 
 
 async def test_a_connection_that_breaks_after_the_email_is_an_unknown_outcome(post: Post) -> None:
