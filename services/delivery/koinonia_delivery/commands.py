@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import aiohttp
@@ -103,11 +104,15 @@ def status_command(state: Path, as_json: bool, watch: bool) -> None:
         time.sleep(WATCH_SECONDS)
 
 
+def _email_id(given: str) -> UUID | Literal["all"]:
+    return "all" if given == "all" else UUID(given)
+
+
 @click.command("emails")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
-@click.option("--retry", type=click.UUID, metavar="ID", help="Let one that has failed be tried again.")
+@click.option("--retry", type=_email_id, metavar="ID|all", help="Let one that has failed, or all, be tried again.")
 @state_directory
-def emails_command(state: Path, as_json: bool, retry: UUID | None) -> None:
+def emails_command(state: Path, as_json: bool, retry: UUID | Literal["all"] | None) -> None:
     """Show the e-mails that wait or have failed; what they say and to whom, nobody sees."""
     places = find_places(state)
     with database_errors(), schema_errors():
@@ -124,17 +129,17 @@ def emails_command(state: Path, as_json: bool, retry: UUID | None) -> None:
     Console(width=None if sys.stdout.isatty() else PAPER_COLUMNS).print(table)
 
 
-async def read_emails(admin_url: str, retry: UUID | None = None) -> list[Listed]:
-    """The e-mails that wait or have failed, the newest first; ``retry``: after one of them was queued again.
+async def read_emails(admin_url: str, retry: UUID | Literal["all"] | None = None) -> list[Listed]:
+    """The e-mails that wait or have failed, the newest first; ``retry``: after one or all of them were queued again.
 
     Raises:
-        CommandFailed: there is no such one that has failed, or it has expired.
+        CommandFailed: the one has not failed, or it has expired.
     """
     connection = await asyncpg.connect(admin_url, timeout=5)
     try:
         if retry is not None:
             async with changing(connection, "delivery") as tx:
-                if not await email_store.retry(tx, retry):
+                if not await email_store.retry(tx, None if retry == "all" else retry) and retry != "all":
                     raise CommandFailed(f"no e-mail {retry} has failed and may still be sent")
         async with reading(connection, "delivery") as tx:
             return await email_store.list_open(tx, MOST_EMAILS)

@@ -14,6 +14,7 @@ from koinonia.db import Database, Transaction
 from koinonia.db.archives import Archives
 from koinonia.security.keys import Keys
 from koinonia_delivery.domain.erasing import ERASED, without_church, without_member, without_phones
+from koinonia_delivery.store import emails
 from koinonia_delivery.store import erasing as store
 
 TABLE = "delivery.recipients"
@@ -56,7 +57,10 @@ async def erase_phone(
 
 
 async def delete_older(database: Database, archives: Archives, church_id: UUID, before: datetime) -> Erased:
-    """Delete a church's copies that were made before a time: its own, shorter retention, or all of them."""
+    """Delete a church's copies and e-mails from before a time: its own, shorter retention, or all of them.
+
+    An e-mail that waits is not sent any more. One that was written into a file goes with the other old files.
+    """
     stored, after, end = 0, _NIL, store.last_id_before(before)
     while after != end:
         async with database.across_churches() as tx:
@@ -64,6 +68,7 @@ async def delete_older(database: Database, archives: Archives, church_id: UUID, 
         async with database.tenant(church_id) as tx:
             stored += await store.delete_between(tx, after, reached)
         after = reached
+    stored += await _repeat(database, church_id, lambda tx: emails.delete_older(tx, before, store.ROWS))
     gone = without_church(church_id, before)
     await archives.rewrite(TRAIL, gone)
     return Erased(stored=stored, archived=await archives.rewrite(TABLE, gone))

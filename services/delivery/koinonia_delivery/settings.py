@@ -40,7 +40,7 @@ class DeliverySettings(ServiceSettings, frozen=True, kw_only=True):
     smtp_url: Secret | None = None  # smtp://name:password@host (STARTTLS) or smtps://…; ?cafile=, ?tls=off
     sendgrid_api_key: Secret | None = None
     sendgrid_api_url: str = "https://api.sendgrid.com"  # ends before /v3
-    mail_dir: str = ".run/mail"
+    mail_dir: str | None = None  # in development .run/mail, if unset
     mail_from: str = ""  # Koinonia <no-reply@example.org>; empty: no-reply at the public URL's host
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class DeliverySettings(ServiceSettings, frozen=True, kw_only=True):
             return SmtpMailer(self.smtp_url)
         if self.sendgrid_api_key is not None:
             return SendGridMailer(self.sendgrid_api_url, self.sendgrid_api_key)
-        return FolderMailer(Path(self.mail_dir))
+        return FolderMailer(Path(self.mail_dir or ".run/mail"))
 
     @property
     def mail_sender(self) -> tuple[str, str]:
@@ -96,6 +96,23 @@ class DeliverySettings(ServiceSettings, frozen=True, kw_only=True):
     def inbound_webhook_url(self) -> str:
         """Where the texts of a profile's numbers go."""
         return f"{self.public_url.rstrip('/')}/api/webhooks/telnyx/mms"
+
+
+class WorkerSettings(DeliverySettings, frozen=True, kw_only=True):
+    """What the worker is told: it alone sends e-mails."""
+
+    def __post_init__(self) -> None:
+        """Refuse to write e-mails into files where real people wait for them, unless that is meant.
+
+        Raises:
+            SettingsError: in production nothing says where e-mails go; or as for any of delivery's processes.
+        """
+        super().__post_init__()
+        if self.environment == "production" and not (self.smtp_url or self.sendgrid_api_key or self.mail_dir):
+            raise SettingsError(
+                "KOINONIA_SMTP_URL or KOINONIA_SENDGRID_API_KEY: in production one of them must be set;"
+                " KOINONIA_MAIL_DIR writes e-mails into files instead"
+            )
 
 
 def _domain(url: str) -> str:

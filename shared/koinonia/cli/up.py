@@ -134,7 +134,7 @@ class Platform:
         if options.carrier == "telnyx":
             shared = platform.without_files(shared, known)
         shared["KOINONIA_PUBLIC_URL"] = settings.public_url or f"http://127.0.0.1:{options.port}"
-        if not known.get("KOINONIA_MAIL_DIR"):
+        if not known.get("KOINONIA_MAIL_DIR") and settings.environment != "production":
             shared["KOINONIA_MAIL_DIR"] = str(self._state.path.resolve() / "mail")
         shared["PYTHONUNBUFFERED"] = "1"  # a log is read while it is written
         if options.carrier == "simulated":

@@ -2,9 +2,16 @@
 
 import asyncio
 import os
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import structlog
+
+from koinonia import clock
 from koinonia_delivery.mail.contract import Away, Mail
+
+log = structlog.get_logger()
 
 
 class FolderMailer:
@@ -22,6 +29,21 @@ class FolderMailer:
 
     async def close(self) -> None:
         """Nothing is kept open."""
+
+    async def forget(self, days: int) -> None:
+        """Delete the files that were written so many days ago, drafts of killed workers included."""
+        try:
+            await asyncio.to_thread(self._forget, clock.now() - timedelta(days=days))
+        except OSError as error:
+            log.warning("email_files_kept", reason=type(error).__name__)
+
+    def _forget(self, before: datetime) -> None:
+        if not self._folder.is_dir():
+            return
+        for file in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another worker has deleted it
+                if ".eml" in file.name and file.stat().st_mtime < before.timestamp():
+                    file.unlink()
 
     def _write(self, name: str, content: bytes) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ CALL_SECONDS = 40.0
 CONNECT_SECONDS = 10.0
 ACCEPTED = 202
 _FINAL = frozenset({400, 413})
-_BUSY = 429
+_BUSY = frozenset({429, 503})
 
 
 class SendGridMailer:
@@ -44,10 +44,10 @@ class SendGridMailer:
             return
         if status in _FINAL:
             raise Rejected(str(status))
-        if status >= 500:
+        if status >= 500 and status not in _BUSY:
             raise OutcomeUnknown(str(status))
-        # 401 and 403: the key or the sender is not theirs. 429: nothing of ours is taken for a while.
-        wait = retry_after.seconds if status == _BUSY and retry_after is not None else 0.0
+        # 401 and 403: the key or the sender is not theirs. 429 and 503: nothing of ours is taken for a while.
+        wait = retry_after.seconds if status in _BUSY and retry_after is not None else 0.0
         raise Away(str(status), retry_after_seconds=wait)
 
     async def close(self) -> None:

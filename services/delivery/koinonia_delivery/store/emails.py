@@ -163,6 +163,20 @@ async def forget(tx: Transaction, days: int, limit: int) -> int:
     return await tx.execute(_FORGET, timedelta(days=days), limit)
 
 
+_DELETE_OLDER = statement(
+    "emails.delete_older",
+    """
+    DELETE FROM emails
+    WHERE id = ANY (ARRAY(SELECT id FROM emails WHERE created_at < $1 LIMIT $2))
+    """,
+)
+
+
+async def delete_older(tx: Transaction, before: datetime, limit: int) -> int:
+    """Delete the tenant's e-mails that were asked for before a time, open ones too; answers how many."""
+    return await tx.execute(_DELETE_OLDER, before, limit)
+
+
 _COUNT = statement(
     "emails.count",
     """

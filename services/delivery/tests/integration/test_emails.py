@@ -1,6 +1,7 @@
 """E-mails from the wish to the mailbox: stored once, sent once, and private on the whole way."""
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +20,9 @@ from structlog.testing import capture_logs
 from koinonia import clock
 from koinonia.cli.main import CommandFailed
 from koinonia.db import statement
+from koinonia.db.archives import Archives
 from koinonia.events.delivery import EmailRequested
+from koinonia.files import Directory
 from koinonia.ids import new_id
 from koinonia.life import Life
 from koinonia.secret import Secret
@@ -30,14 +33,14 @@ from koinonia.testing.fixtures import wait_until
 from koinonia.testing.servers import TestServers
 from koinonia.testing.services import KEY_SETTINGS, BusProbe, StartService
 from koinonia.testing.tls import certificate, server_context
-from koinonia_delivery import app, emails, worker
+from koinonia_delivery import app, emails, erasing, worker
 from koinonia_delivery.commands import read_emails
 from koinonia_delivery.domain.mailing import REFUSALS, UNKNOWNS
 from koinonia_delivery.emails import Mailing, Sender
 from koinonia_delivery.mail.contract import Mail, Mailer
 from koinonia_delivery.mail.folder import FolderMailer
 from koinonia_delivery.mail.smtp import SmtpMailer, SmtpServer
-from koinonia_delivery.settings import DeliverySettings
+from koinonia_delivery.settings import DeliverySettings, WorkerSettings
 from koinonia_delivery.store import emails as store
 
 ADDRESS, TOKEN = "anna@example.org", "tok-1234567890"
@@ -354,6 +357,14 @@ async def test_an_email_that_is_refused_too_often_has_failed_and_an_operator_see
         await read_emails(url, retry=row["id"])
     await send_due(post.mailing(mailer))
     assert await post.statuses() == ["sent"]
+    server.answers = {"RCPT": ["550 no"] * 2}
+    await post.ask(2)
+    await send_due(post.mailing(mailer))
+    assert [each.status for each in await read_emails(url)] == ["failed"] * 2
+    assert [each.status for each in await read_emails(url, retry="all")] == ["queued"] * 2
+    await read_emails(url, retry="all")
+    await send_due(post.mailing(mailer))
+    assert await all_are(post, "sent")
 
 
 async def test_an_email_that_kills_every_worker_ends(post: Post) -> None:
@@ -426,6 +437,24 @@ async def test_what_this_process_cannot_read_waits_for_one_that_can(
     assert len(server.mails) == 1
 
 
+async def test_an_erased_churchs_emails_are_deleted_and_not_sent_any_more(
+    *, post: Post, server: SmtpStub, mailer: SmtpMailer, tmp_path: Path, database_urls: DatabaseUrls
+) -> None:
+    archives = Archives(Directory(tmp_path), await database_urls("delivery"))
+    server.answers = {"RCPT": ["550 no", "451 later"]}
+    await post.ask(2)
+    await send_due(post.mailing(mailer))
+    await post.ask()
+    (claimed,) = await post.claim()
+    later = clock.now() + timedelta(minutes=1)
+    for church_id, left in ((new_id(), 3), (post.world.church_id, 0)):
+        await erasing.delete_older(post.world.database, archives, church_id, clock.now() - timedelta(days=1))
+        await erasing.delete_older(post.world.database, archives, church_id, later)
+        assert len(await post.rows()) == left
+    await post.mailing(mailer)._send(claimed)
+    assert server.mails == []
+
+
 async def test_rows_go_some_days_after_their_end_and_open_ones_stay(post: Post, mailer: SmtpMailer) -> None:
     await post.ask(2)
     await send_due(post.mailing(mailer))
@@ -457,14 +486,15 @@ async def test_the_mail_servers_password_changes_under_load_without_an_error(pos
 
         server.passwords = {"old"}
         replace(url("old"))
-        secret = Secret(url("old"), file=file)
+        looks = itertools.count()  # each a second after the last
+        secret = Secret(url("old"), file=file, clock=lambda: float(next(looks)))
         secret.check_by(SmtpServer.parse)
         async with running(post.mailing(SmtpMailer(secret))):
             await sent_some_more()
             server.passwords = {"old", "new"}
             for content in ("", "garbage", url("new")):
                 replace(content)
-                await asyncio.gather(sent_some_more(), asyncio.sleep(1.2))
+                await sent_some_more()
             server.passwords = {"new"}
             await sent_some_more()
     assert set(server.logins) == {"right"}
@@ -480,7 +510,7 @@ async def test_the_service_stores_and_its_worker_sends(
 ) -> None:
     given = {"telnyx_api_key": "key", "public_url": "https://koinonia.example", "mail_dir": str(tmp_path / "mail")}
     await start_service("delivery", app.build, DeliverySettings, **given)
-    await start_service("delivery", worker.build, DeliverySettings, **given)
+    await start_service("delivery", worker.build, WorkerSettings, **given)
     wish = post.wish()
     await bus.publish(wish, post.world.church_id)
 
@@ -490,6 +520,15 @@ async def test_the_service_stores_and_its_worker_sends(
     await wait_until(written, what="a file for the e-mail")
     text = (tmp_path / "mail" / f"{wish.email_id}.eml").read_text()
     assert "From: Koinonia <no-reply@koinonia.example>" in text
+
+
+def test_in_production_the_worker_wants_to_be_told_where_emails_go() -> None:
+    given = msgspec.structs.asdict(settings_for(environment="production"))
+    with pytest.raises(SettingsError, match="KOINONIA_SMTP_URL or KOINONIA_SENDGRID_API_KEY: in production"):
+        WorkerSettings(**given)
+    for way in ({"smtp_url": Secret("smtps://x")}, {"sendgrid_api_key": Secret("SG.x")}, {"mail_dir": "/var/mail"}):
+        assert WorkerSettings(**{**given, **way}).environment == "production"
+    assert isinstance(WorkerSettings(**{**given, "environment": "development"}).mailer(), FolderMailer)
 
 
 def test_settings_name_one_way_and_one_sender() -> None:

@@ -20,6 +20,7 @@ from services.delivery.tests.integration.mail_servers import (
     smtp_server,
 )
 
+from koinonia import clock
 from koinonia.secret import Secret
 from koinonia.testing.tls import certificate, server_context
 from koinonia_delivery.mail import smtp
@@ -246,7 +247,7 @@ async def test_sendgrid_gets_both_forms_and_counts_no_clicks(grid: SendGridMaile
     ("status", "error", "wait"),
     [
         (400, Rejected, 0.0), (413, Rejected, 0.0), (401, Away, 0.0), (403, Away, 0.0), (404, Away, 0.0),
-        (429, Away, 7.0), (500, OutcomeUnknown, 0.0), (503, OutcomeUnknown, 0.0), (302, Away, 0.0),
+        (429, Away, 7.0), (503, Away, 7.0), (500, OutcomeUnknown, 0.0), (502, OutcomeUnknown, 0.0), (302, Away, 0.0),
     ],
 )  # fmt: skip
 async def test_sendgrids_answers(
@@ -282,6 +283,21 @@ async def test_a_file_is_there_whole_once_and_for_its_owner_alone(tmp_path: Path
     assert message_from_bytes(file.read_bytes(), policy=default)["Subject"] == MAIL.subject
     assert file.stat().st_mode & 0o077 == 0
     assert file.parent.stat().st_mode & 0o077 == 0
+
+
+async def test_files_are_deleted_after_some_days_and_the_rest_of_the_folder_stays(tmp_path: Path) -> None:
+    mailer = FolderMailer(tmp_path)
+    await mailer.forget(7)
+    await mailer.send(MAIL)
+    (tmp_path / f".{UUID(int=8)}.eml.77").write_text("the draft of a killed worker")
+    (tmp_path / "notes.txt").write_text("an operator's")
+    with clock.shifted(7 * 86_400 - 60):
+        await mailer.forget(7)
+    assert len(list(tmp_path.iterdir())) == 3
+    with clock.shifted(7 * 86_400 + 60):
+        await mailer.forget(7)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+    await FolderMailer(tmp_path / "never-written").forget(7)
 
 
 async def test_a_folder_that_cannot_be_written_keeps_the_email_waiting(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from koinonia.security.receipts import read_receipt_token
 from koinonia.service import Running
 from koinonia.testing.services import BusProbe, Caller, StartService
 from koinonia_delivery import app, worker
-from koinonia_delivery.settings import DeliverySettings
+from koinonia_delivery.settings import DeliverySettings, WorkerSettings
 
 WaitUntil = Callable[..., Awaitable[object]]
 
@@ -98,7 +98,7 @@ async def platform(start_service: StartService, new_world: World, bus: BusProbe,
             "long_code_rate": 10_000.0,
         }
         service = await start_service("delivery", app.build, DeliverySettings, **settings)
-        await start_service("delivery", worker.build, DeliverySettings, **settings)
+        await start_service("delivery", worker.build, WorkerSettings, **settings)
         platform = Platform(new_world, service, carrier, bus)
         church_id = new_world.church_id
         church = ChurchChanged(church_id=church_id, version=1, name="Grace", timezone="UTC", status="active")
