@@ -25,6 +25,7 @@ from koinonia.events.delivery import EmailRequested
 from koinonia.files import Directory
 from koinonia.ids import new_id
 from koinonia.life import Life
+from koinonia.resilience.breaker import Breaker
 from koinonia.secret import Secret
 from koinonia.security.keys import Keys
 from koinonia.settings import SettingsError
@@ -37,7 +38,7 @@ from koinonia_delivery import app, emails, erasing, worker
 from koinonia_delivery.commands import read_emails
 from koinonia_delivery.domain.mailing import REFUSALS, UNKNOWNS
 from koinonia_delivery.emails import Mailing, Sender
-from koinonia_delivery.mail.contract import Mail, Mailer
+from koinonia_delivery.mail.contract import Away, Mail, Mailer
 from koinonia_delivery.mail.folder import FolderMailer
 from koinonia_delivery.mail.smtp import SmtpMailer, SmtpServer
 from koinonia_delivery.settings import DeliverySettings, WorkerSettings
@@ -404,6 +405,24 @@ async def test_a_server_that_is_away_costs_no_try_and_is_asked_seldom(post: Post
     async with running(post.mailing(SmtpMailer(url))):
         await wait_until(lambda: all_are(post, "sent"), what="all e-mails sent")
     assert len(server.mails) == 20
+
+
+async def test_a_server_that_may_be_back_is_asked_with_one_email_first(post: Post, server: SmtpStub) -> None:
+    url, answer, seconds = Secret("smtp://127.0.0.1:1?tls=off"), asyncio.Event(), [0.0]
+    await post.ask(12)
+    mailing = post.mailing(SmtpMailer(url))
+    mailing._breaker = Breaker("mail", is_failure=lambda error: isinstance(error, Away), clock=lambda: seconds[0])
+    await send_due(mailing)
+    await post.be_due()
+    assert await send_due(mailing) == 0
+    seconds[0] += 60.0
+    url._value, server.before_data = f"smtp://127.0.0.1:{server.port}?tls=off", answer.wait
+    async with asyncio.TaskGroup() as group:
+        assert await mailing.begin_due(group) == 1
+        await wait_until(lambda: server.mails, what="the first at the server")
+        assert await mailing.begin_due(group) == 0
+        answer.set()
+    assert await send_due(mailing) == emails.PLACES
 
 
 async def test_what_nobody_took_in_time_is_not_sent_any_more(post: Post, server: SmtpStub, mailer: SmtpMailer) -> None:
