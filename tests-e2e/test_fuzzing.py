@@ -96,6 +96,7 @@ class Good:
         open_bodies = {
             "POST /api/auth/login": {"email": self._church.email, "password": PASSWORD},
             "POST /api/admin/mfa/verify": {**MFA_BODY, "mfaToken": "x"},
+            "POST /api/admin/mfa/enable": {"password": NOT_IT},
             "POST /api/admin/mfa/confirm": {**MFA_BODY},
             "POST /api/admin/mfa/recovery-codes": {**MFA_BODY},
             "POST /api/admin/mfa/disable": {**MFA_BODY, "password": PASSWORD},

@@ -11,7 +11,7 @@ ACTS = {"mfa.begun", "mfa.enabled", "login.awaits_mfa", "mfa.recovery_code_used"
 
 
 async def test_somebody_turns_the_second_factor_on_loses_it_and_gets_in_again(church: Church) -> None:
-    begun = await church.client.mfa.enable()
+    begun = await church.client.mfa.enable(PASSWORD)
     codes = (await church.client.mfa.confirm(pyotp.TOTP(begun.secret).now())).recovery_codes
     assert (await church.client.auth.me()).mfa_verified
     async with Client(church.platform.url) as browser:

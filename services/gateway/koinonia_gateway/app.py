@@ -63,7 +63,7 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
 
     return ServiceDefinition(
         handlers={
-            **Auth(parts, callers, limiter, passwords).handlers(),
+            **Auth(parts, callers, limiter, passwords, tries=tries, confirmation=confirmation).handlers(),
             **Admins(parts, callers, limiter, passwords).handlers(),
             **churches.HANDLERS,
             **docs.HANDLERS,

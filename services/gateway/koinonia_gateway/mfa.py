@@ -86,7 +86,7 @@ async def begin(tx: Transaction, keys: Keys, person: Person) -> Begun:
 async def confirm(tx: Transaction, keys: Keys, person: Person, code: str) -> Changed | None:
     """Turn the factor on, end the admin's other sessions, let this one go on verified; None: the code is wrong.
 
-    Wrong codes do not close it: who confirms was shown the secret.
+    Wrong codes do not close it, as it is off: the caller counts them.
 
     Raises:
         Conflict: it is on, or was not begun.

@@ -9,6 +9,7 @@ from typing_extensions import override
 from koinonia.api.auth import Session
 from koinonia.api.common import Request, Response
 from koinonia.api.endpoint import Endpoint
+from koinonia.api.passwords import KnownPassword
 from koinonia.errors import FieldError
 
 AppCode = Annotated[str, Meta(min_length=6, max_length=6, description="Of the app: six digits, good once")]
@@ -31,6 +32,17 @@ class MfaSecret(Response, frozen=True, kw_only=True):
     def example(cls) -> Self:
         url = f"otpauth://totp/Koinonia:ruth%40grace.example?secret={_EXAMPLE_SECRET}&issuer=Koinonia"
         return cls(secret=_EXAMPLE_SECRET, otpauth_url=url, qr_code="data:image/svg+xml;charset=utf-8,%3Csvg…")
+
+
+class MfaEnableRequest(Request, frozen=True, kw_only=True):
+    """The password once more: a thief at an open browser shall not lock its owner out."""
+
+    password: KnownPassword
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        return cls(password="a long sentence to remember")  # noqa: S106 - an example
 
 
 class MfaConfirmRequest(Request, frozen=True, kw_only=True):
@@ -87,7 +99,7 @@ class MfaProofRequest(Request, frozen=True, kw_only=True):
 class MfaDisableRequest(Request, frozen=True, kw_only=True):
     """Both factors."""
 
-    password: Annotated[str, Meta(min_length=1, max_length=128)]
+    password: KnownPassword
     code: AnyCode
 
     @override
@@ -109,6 +121,7 @@ ENABLE = Endpoint(
     people_only=True,
     summary="Begin to turn the second factor on",
     description="A secret that was never confirmed is replaced.",
+    request=MfaEnableRequest,
     response=MfaSecret,
     before_mfa=True,
     extra_errors=("CONFLICT",),
@@ -120,7 +133,8 @@ CONFIRM = Endpoint(
     owner="gateway",
     people_only=True,
     summary="Turn the second factor on",
-    description="Ends all other sessions; this one goes on under new cookies, and needs a new CSRF token.",
+    description="Ends all other sessions; this one goes on under new cookies, and needs a new CSRF token. Wrong "
+    "codes are counted as wrong passwords are: 429.",
     request=MfaConfirmRequest,
     response=RecoveryCodes,
     before_mfa=True,

@@ -101,8 +101,8 @@ class Auth(Noun):
 class Mfa(Noun):
     """The second factor of whoever is logged in."""
 
-    async def enable(self) -> mfa.MfaSecret:
-        return await self._call(mfa.ENABLE, mfa.MfaSecret)
+    async def enable(self, password: str) -> mfa.MfaSecret:
+        return await self._call(mfa.ENABLE, mfa.MfaSecret, body=mfa.MfaEnableRequest(password=password))
 
     async def confirm(self, code: str) -> mfa.RecoveryCodes:
         return await self._call(mfa.CONFIRM, mfa.RecoveryCodes, body=mfa.MfaConfirmRequest(code=code))

@@ -23,6 +23,7 @@ from koinonia_gateway import accounts
 from koinonia_gateway.accounts import Awaited, Opened
 from koinonia_gateway.audit import Actor
 from koinonia_gateway.callers import ACCESS_COOKIE, NOBODY, REFRESH_COOKIE, Callers, actor_of, address_of
+from koinonia_gateway.confirmation import Confirmation
 from koinonia_gateway.http.mfa import Mfa
 from koinonia_gateway.limits import Limiter
 from koinonia_gateway.settings import GatewaySettings
@@ -41,7 +42,16 @@ _WRONG = "The e-mail address or the password is wrong."
 class Auth:
     """The routes of sessions."""
 
-    def __init__(self, parts: Parts[GatewaySettings], callers: Callers, limiter: Limiter, passwords: Passwords) -> None:
+    def __init__(
+        self,
+        parts: Parts[GatewaySettings],
+        callers: Callers,
+        limiter: Limiter,
+        passwords: Passwords,
+        *,
+        tries: Tries,
+        confirmation: Confirmation,
+    ) -> None:
         self._parts = parts
         self._database = parts.database
         self._keys = parts.keys
@@ -49,9 +59,9 @@ class Auth:
         self._limiter = limiter
         self._passwords = passwords
         self._rate = parts.settings.rate("auth")
-        self._tries = Tries(limiter, self._rate)
+        self._tries = tries
         self._secure = parts.settings.public_url.startswith("https://")
-        self._mfa = Mfa(parts, callers, passwords, answer=self._answer, count_address=self._count_address)
+        self._mfa = Mfa(parts, callers, passwords, tries=tries, confirmation=confirmation, answer=self._answer)
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
         return {

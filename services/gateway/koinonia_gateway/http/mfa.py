@@ -1,6 +1,6 @@
 """The second factor: turned on, shown at the login, renewed, turned off."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from koinonia.api.common import NoQuery
 from koinonia.api.mfa import (
     MfaConfirmRequest,
     MfaDisableRequest,
+    MfaEnableRequest,
     MfaProofRequest,
     MfaSecret,
     MfaVerifyRequest,
@@ -24,9 +25,11 @@ from koinonia.web import Answer, Call, Handler
 from koinonia_gateway import mfa as cases
 from koinonia_gateway.accounts import Opened
 from koinonia_gateway.callers import Callers, actor_of
+from koinonia_gateway.confirmation import Confirmation
 from koinonia_gateway.mfa import Changed, Person, Proof
 from koinonia_gateway.settings import GatewaySettings
 from koinonia_gateway.store import admins
+from koinonia_gateway.tries import Tries
 
 _QR_SCALE = 5  # pixels of a dot, where nobody scales it
 
@@ -36,7 +39,6 @@ class Mfa:
 
     Args:
         answer: makes the answer that sets a session's cookies.
-        count_address: counts a try to log in of the caller's address.
     """
 
     def __init__(
@@ -45,15 +47,17 @@ class Mfa:
         callers: Callers,
         passwords: Passwords,
         *,
+        tries: Tries,
+        confirmation: Confirmation,
         answer: Callable[[Opened], Answer],
-        count_address: Callable[[Call[Any, NoQuery]], Awaitable[None]],
     ) -> None:
         self._database = parts.database
         self._keys = parts.keys
         self._callers = callers
         self._passwords = passwords
+        self._tries = tries
+        self._confirmation = confirmation
         self._answer = answer
-        self._count_address = count_address
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
         # A wrong code is counted and then refused: each opens its transaction itself.
@@ -65,9 +69,10 @@ class Mfa:
             mfa.DISABLE: Handler(self.disable, transaction=False),
         }
 
-    async def enable(self, call: Call[None, NoQuery]) -> MfaSecret:
-        """A secret for the app, shown this once."""
+    async def enable(self, call: Call[MfaEnableRequest, NoQuery]) -> MfaSecret:
+        """A secret for the app, shown this once, for the password."""
         person = self._person(call)
+        await self._confirmation.confirm(call, call.body.password, "password")
         async with self._database.tenant(call.identity.church_id) as tx:
             begun = await cases.begin(tx, self._keys, person)
         picture = segno.make_qr(begun.url, error="m").svg_data_uri(scale=_QR_SCALE)
@@ -76,16 +81,19 @@ class Mfa:
     async def confirm(self, call: Call[MfaConfirmRequest, NoQuery]) -> Answer:
         """The factor is on; recovery codes, shown this once, and the cookies of a new session."""
         person, church_id = self._person(call), call.identity.church_id
+        key = f"mfa-confirm:{person.admin_id}"
+        await self._tries.count(call.request, key)
         async with self._database.tenant(church_id) as tx:
             changed = await cases.confirm(tx, self._keys, person, call.body.code)
         if changed is None:
             raise _wrong("code")
+        await self._tries.forgive(key)
         return self._go_on(church_id, changed, RecoveryCodes(recovery_codes=list(changed.recovery_codes)))
 
     async def verify(self, call: Call[MfaVerifyRequest, NoQuery]) -> Answer:
         """A session, for who has shown the password before and shows the code now."""
         request = call.body
-        await self._count_address(call)
+        await self._tries.count_address(call.request)
         token = tokens.read(self._keys, request.mfa_token, "mfa")
         proof = Proof(request.recovery_code, "recovery_code") if request.recovery_code else Proof(request.code or "")
         actor = actor_of(call.request).known_as(token.admin_id)

@@ -76,9 +76,13 @@ def succeeded(action: str, act: ActionRecorded) -> bool:
     return (act.action, act.outcome) == (action, "success")
 
 
+async def enable(browser: Browser, password: str = PASSWORD) -> Answer:
+    return await browser.call("POST", "/api/admin/mfa/enable", {"password": password})
+
+
 async def turn_on(browser: Browser) -> tuple[App, list[str]]:
     """Turn it on with the code of the step before; answers the app and the recovery codes."""
-    status, begun = await browser.call("POST", "/api/admin/mfa/enable")
+    status, begun = await enable(browser)
     assert status == 200
     app = App(begun["secret"])
     status, answer = await browser.call("POST", "/api/admin/mfa/confirm", {"code": app.code(-1)})
@@ -121,7 +125,7 @@ async def other(start_gateway: StartGateway) -> Service:
 async def test_it_is_off_until_confirmed_and_a_login_shows_it_from_then_on(
     owner: Browser, browsers: NewBrowser, bus: BusProbe, keys: Keys
 ) -> None:
-    status, begun = await owner.call("POST", "/api/admin/mfa/enable")
+    status, begun = await enable(owner)
     assert (status, begun.keys()) == (200, {"secret", "otpauthUrl", "qrCode"})
     assert f"secret={begun['secret']}" in begun["otpauthUrl"]
     kind, _, picture = begun["qrCode"].partition(",")
@@ -137,7 +141,7 @@ async def test_it_is_off_until_confirmed_and_a_login_shows_it_from_then_on(
     assert (status, len(set(answer["recoveryCodes"]))) == (200, 8)
     me = (await owner.call("GET", "/api/auth/me"))[1]
     assert (me["mfaVerified"], me["admin"]["mfaEnabled"]) == (True, True)
-    for path, body in (("enable", None), ("confirm", {"code": app.code()})):
+    for path, body in (("enable", {"password": PASSWORD}), ("confirm", {"code": app.code()})):
         assert (await owner.call("POST", f"/api/admin/mfa/{path}", body))[0] == 409
 
     browser = browsers()
@@ -158,9 +162,38 @@ async def test_it_is_off_until_confirmed_and_a_login_shows_it_from_then_on(
 
 
 async def test_a_secret_that_was_never_confirmed_is_replaced(owner: Browser) -> None:
-    first, second = [(await owner.call("POST", "/api/admin/mfa/enable"))[1]["secret"] for _ in range(2)]
+    first, second = [(await enable(owner))[1]["secret"] for _ in range(2)]
     assert (await owner.call("POST", "/api/admin/mfa/confirm", {"code": App(first).code()}))[0] == 400
     assert (await owner.call("POST", "/api/admin/mfa/confirm", {"code": App(second).code()}))[0] == 200
+
+
+async def test_an_open_browser_does_not_turn_it_on_without_the_password(
+    start_gateway: StartGateway, owner: Browser, bus: BusProbe
+) -> None:
+    owner.url = (await start_gateway(rate_limit_auth="3/15m")).url
+    status, answer = await owner.call("POST", "/api/admin/mfa/enable", {})
+    assert (status, answer["error"]["details"][0]["field"]) == (400, "password")
+    status, answer = await enable(owner, "not the password")
+    assert (status, answer["error"]["details"][0]["field"]) == (400, "password")
+    failed = await bus.next(ActionRecorded, lambda act: act.action == "password.confirmed")
+    assert (str(failed.data.actor_id), failed.data.outcome) == (owner.admin_id, "failure")
+    assert (await enable(owner))[0] == 200  # which clears the count
+    assert [(await enable(owner, "not the password"))[0] for _ in range(3)] == [400] * 3
+    assert (await enable(owner))[0] == 429
+
+
+async def test_codes_cannot_be_tried_where_it_is_turned_on(start_gateway: StartGateway, owner: Browser) -> None:
+    owner.url = (await start_gateway(rate_limit_auth="3/15m")).url
+    app = App((await enable(owner))[1]["secret"])
+
+    async def confirm(code: str) -> int:
+        return (await owner.call("POST", "/api/admin/mfa/confirm", {"code": code}))[0]
+
+    assert [await confirm(app.wrong()) for _ in range(4)] == [400, 400, 400, 429]
+    assert await confirm(app.code()) == 429
+    with clock.shifted(901):
+        assert (await owner.call("POST", "/api/auth/refresh"))[0] == 200
+        assert await confirm(app.code()) == 200
 
 
 @pytest.mark.asvs("v5.0.0-6.5.1")
@@ -340,7 +373,7 @@ async def test_turning_it_on_ends_every_session_from_before_within_a_second(
 
 
 async def test_a_login_that_crosses_the_turning_on_opens_nothing(gateway: Service, owner: Browser) -> None:
-    assert (await owner.call("POST", "/api/admin/mfa/enable"))[0] == 200
+    assert (await enable(owner))[0] == 200
     async with gateway.parts.database.tenant(UUID(owner.church_id)) as tx:
         await tx.execute(CONFIRM)  # as another gateway would, which did not see this session yet
 
@@ -456,7 +489,7 @@ async def test_a_program_has_no_second_factor(owner: Browser, browsers: NewBrows
 async def test_nothing_that_opens_an_account_is_stored_in_plain(
     gateway: Service, owner: Browser, browsers: NewBrowser
 ) -> None:
-    _, begun = await owner.call("POST", "/api/admin/mfa/enable")
+    _, begun = await enable(owner)
     code = App(begun["secret"]).code()
     _, answer = await owner.call("POST", "/api/admin/mfa/confirm", {"code": code})
     browser = browsers()
