@@ -191,6 +191,7 @@ async def remove(tx: Transaction, admin_id: UUID, actor: Actor) -> list[UUID]:
     _, before = await _decide(tx, actor, admin_id, None)
     if before is None:
         raise NotFound
+    await store.lock(tx, admin_id)
     await invitations.delete(tx, admin_id)
     await mfa.delete(tx, admin_id)
     ended = await sessions.delete_of_admin(tx, admin_id)

@@ -1,7 +1,8 @@
 """The second factor: an authenticator app is turned on and off, its codes are taken once, and recovery codes beside it.
 
-Whoever tries a code holds the factor's row until it is judged, so that two gateways take a code once and count each
-wrong one. A wrong one is counted only if the caller commits: it is answered, not raised.
+Whoever begins, tries a code or changes anything holds the admin's row, then the factor's, until it is judged: two
+gateways take a code once and count each wrong one, and who is removed meanwhile is left no secret. A wrong one is
+counted only if the caller commits: it is answered, not raised.
 """
 
 from dataclasses import dataclass
@@ -74,8 +75,11 @@ async def begin(tx: Transaction, keys: Keys, person: Person) -> Begun:
 
     Raises:
         Conflict: it is on.
+        AuthenticationFailed: the admin has just been removed.
     """
-    row, admin_id = await _row_of(tx, person.admin_id), person.admin_id
+    admin_id = person.admin_id
+    await _lock(tx, admin_id)
+    row = await _row_of(tx, admin_id)
     secret = totp.make_secret()
     if not await store.begin(tx, admin_id, keys.encrypt(secret, tx.tenant, "totp_secret"), clock.now()):
         raise Conflict("The second factor is on already; turn it off first.")
@@ -93,7 +97,7 @@ async def confirm(tx: Transaction, keys: Keys, person: Person, code: str) -> Cha
         AuthenticationFailed: the session has just ended.
     """
     now, admin_id, actor = clock.now(), person.admin_id, person.actor
-    factor = await store.lock(tx, admin_id)
+    factor = await _lock(tx, admin_id)
     if factor is None or factor["confirmed_at"] is not None:
         raise Conflict("There is no second factor to be confirmed.")
     step = totp.step_of(_secret(tx, keys, factor), code, now)
@@ -116,7 +120,7 @@ async def verify(tx: Transaction, keys: Keys, person: Person, proof: Proof) -> O
         AuthenticationFailed: the login has been let in before, has ended or run out.
         RateLimited: too many were wrong.
     """
-    factor = await store.lock(tx, person.admin_id)
+    factor = await _lock(tx, person.admin_id)
     is_on = factor is not None and factor["confirmed_at"] is not None
     if not is_on or not await session_store.awaits(tx, person.session_id, person.admin_id, clock.now()):
         raise AuthenticationFailed
@@ -139,7 +143,7 @@ async def renew_recovery_codes(tx: Transaction, keys: Keys, person: Person, proo
         RateLimited: too many codes were wrong.
     """
     admin_id, actor = person.admin_id, person.actor
-    factor, row = await store.lock(tx, admin_id), await _row_of(tx, admin_id)
+    factor, row = await _lock(tx, admin_id), await _row_of(tx, admin_id)
     if not await _is_proven(tx, keys, row, factor, proof=proof, actor=actor):
         return None
     codes = await _new_recovery_codes(tx, admin_id)
@@ -160,7 +164,7 @@ async def disable(
         AuthenticationFailed: the session has just ended.
     """
     admin_id, actor = person.admin_id, person.actor
-    factor, row = await store.lock(tx, admin_id), await _row_of(tx, admin_id)
+    factor, row = await _lock(tx, admin_id), await _row_of(tx, admin_id)
     if not await _is_proven(tx, keys, row, factor, proof=proof if password_is_right else None, actor=actor):
         return "code" if password_is_right else "password"
     await store.delete(tx, admin_id)
@@ -176,6 +180,7 @@ async def reset(tx: Transaction, keys: Keys, admin_id: UUID, actor: Actor, *, op
 
     ``operator`` is the name of who does it on the platform's machine.
     """
+    await _lock(tx, admin_id)
     row = await _row_of(tx, admin_id)
     if not await store.delete(tx, admin_id):
         return False
@@ -184,6 +189,17 @@ async def reset(tx: Transaction, keys: Keys, admin_id: UUID, actor: Actor, *, op
         await _notify(tx, keys, row, "mfa-off")
     await outbox.add(tx, actor.did("mfa.reset", target=("admin", admin_id), operator=operator))
     return True
+
+
+async def _lock(tx: Transaction, admin_id: UUID) -> asyncpg.Record | None:
+    """The factor, on or not yet; the admin is locked before it.
+
+    Raises:
+        AuthenticationFailed: the admin was removed.
+    """
+    if not await admins.lock(tx, admin_id):
+        raise AuthenticationFailed
+    return await store.lock(tx, admin_id)
 
 
 async def _is_proven(

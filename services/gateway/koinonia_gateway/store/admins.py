@@ -95,6 +95,18 @@ async def lock_with_church(tx: Transaction, admin_id: UUID, password_version: in
     return await tx.fetch_row(_LOCK_WITH_CHURCH, admin_id, password_version)
 
 
+_LOCK = statement("admins.lock", "SELECT status = 'active' FROM admins WHERE id = $1 FOR NO KEY UPDATE")
+
+
+async def lock(tx: Transaction, admin_id: UUID) -> bool:
+    """Let nobody else change what belongs to an admin until the transaction ends; False: there is no login (any more).
+
+    Who locks more than this row locks in one order, so that no two wait for each other: church, admin, second factor,
+    sessions by their ids, refresh tokens.
+    """
+    return bool(await tx.fetch_value(_LOCK, admin_id))
+
+
 _UPDATE_PASSWORD_HASH = statement(
     "admins.update_password_hash", "UPDATE admins SET password_hash = $2 WHERE id = $1 AND status = 'active'"
 )

@@ -76,7 +76,8 @@ async def find_token(tx: Transaction, digest: bytes) -> asyncpg.Record | None:
     return await tx.fetch_row(_FIND_TOKEN, digest)
 
 
-# Both rows are locked: of a row that is not, a waiter would go on with what it saw before it waited.
+# Both rows are locked: of a row that is not, a waiter would go on with what it saw before it waited. The session comes
+# first, as where it is deleted with its tokens.
 _LOCK_TOKEN = statement(
     "refresh_tokens.lock",
     """
@@ -87,7 +88,7 @@ _LOCK_TOKEN = statement(
     FROM refresh_tokens AS token
     JOIN sessions AS session ON session.id = token.session_id
     WHERE token.digest = $1
-    FOR UPDATE OF token, session
+    FOR UPDATE OF session, token
     """,
 )
 
@@ -187,7 +188,14 @@ async def list_page(
     return await tx.fetch(_LIST_PAGE, admin_id, now, used_after, before, limit)
 
 
-_DELETE_OF_ADMIN = statement("sessions.delete_of_admin", "DELETE FROM sessions WHERE admin_id = $1 RETURNING id")
+_DELETE_OF_ADMIN = statement(
+    "sessions.delete_of_admin",
+    """
+    DELETE FROM sessions
+    WHERE id = ANY (ARRAY(SELECT id FROM sessions WHERE admin_id = $1 ORDER BY id FOR UPDATE))
+    RETURNING id
+    """,
+)
 
 
 async def delete_of_admin(tx: Transaction, admin_id: UUID) -> list[UUID]:
@@ -195,11 +203,19 @@ async def delete_of_admin(tx: Transaction, admin_id: UUID) -> list[UUID]:
     return [row["id"] for row in await tx.fetch(_DELETE_OF_ADMIN, admin_id)]
 
 
+# It waits for nobody: what somebody holds is deleted next time.
 _DELETE_EXPIRED = statement(
     "sessions.delete_expired",
     """
     DELETE FROM sessions
-    WHERE id = ANY (ARRAY(SELECT id FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2))
+    WHERE id = ANY (ARRAY(
+        SELECT id
+        FROM sessions
+        WHERE expires_at < $1
+        ORDER BY expires_at
+        LIMIT $2
+        FOR UPDATE SKIP LOCKED
+    ))
     """,
 )
 
