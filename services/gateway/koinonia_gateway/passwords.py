@@ -21,6 +21,8 @@ from koinonia.security import passwords as rules
 from koinonia.security import tokens
 from koinonia.security.keys import Keys
 from koinonia_gateway.audit import Actor
+from koinonia_gateway.domain import mfa as mfa_rules
+from koinonia_gateway.store import mfa as mfa_store
 from koinonia_gateway.store import passwords as store
 from koinonia_gateway.store import sessions as session_store
 
@@ -70,9 +72,17 @@ async def find_reset(tx: Transaction, digest: bytes, actor: Actor) -> asyncpg.Re
 
 
 async def reset(tx: Transaction, keys: Keys, digest: bytes, password_hash: str, actor: Actor) -> Ended | None:
-    """Set the password anew, and end all sessions; None: the token is not good any more."""
-    admin = await store.reset(tx, digest, clock.now(), password_hash)
-    return None if admin is None else await _changed(tx, keys, admin, "password.reset", actor)
+    """Set the password anew, end all sessions, reopen a second factor that wrong codes have closed.
+
+    None: the token is not good any more.
+    """
+    now = clock.now()
+    admin = await store.reset(tx, digest, now, password_hash)
+    if admin is None:
+        return None
+    if await mfa_store.reopen(tx, admin["id"], now, mfa_rules.REOPENED_UP_TO):
+        await outbox.add(tx, actor.known_as(admin["id"]).did("mfa.reopened", target=("admin", admin["id"])))
+    return await _changed(tx, keys, admin, "password.reset", actor)
 
 
 async def change(

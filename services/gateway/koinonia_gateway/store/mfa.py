@@ -37,7 +37,7 @@ _LOCK = statement(
 
 
 async def lock(tx: Transaction, admin_id: UUID) -> asyncpg.Record | None:
-    """An admin's factor, on or not yet; nobody else tries a code of it until the transaction ends."""
+    """The factor, on or not yet, of a locked admin; nobody else tries a code of it until the transaction ends."""
     return await tx.fetch_row(_LOCK, admin_id)
 
 
@@ -99,6 +99,17 @@ _NOTE_FAILURE = statement(
 async def note_failure(tx: Transaction, admin_id: UUID, failures: int, closed_until: datetime | None) -> None:
     """Count a wrong code of a locked factor."""
     await tx.execute(_NOTE_FAILURE, admin_id, failures, closed_until)
+
+
+_REOPEN = statement(
+    "totp_factors.reopen",
+    "UPDATE totp_factors SET closed_until = NULL WHERE admin_id = $1 AND closed_until > $2 AND failures <= $3",
+)
+
+
+async def reopen(tx: Transaction, admin_id: UUID, now: datetime, most_failures: int) -> bool:
+    """Look at codes again at once, unless more were wrong in a row; they stay counted. False: it stays as it is."""
+    return await tx.execute(_REOPEN, admin_id, now, most_failures) == 1
 
 
 _REPLACE_RECOVERY_CODES = statement(

@@ -34,6 +34,7 @@ from .conftest import PASSWORD, Answer, Browser, NewBrowser, Service, StartGatew
 
 REQUIRE = statement("test.require_mfa", "UPDATE churches SET require_mfa = $1")
 CONFIRM = statement("test.confirm", "UPDATE totp_factors SET confirmed_at = now()")
+FAIL = statement("test.fail", "UPDATE totp_factors SET failures = $1")
 COUNT_FACTORS = statement("test.count_factors", "SELECT count(*) FROM totp_factors")
 STORED = statement(
     "test.stored",
@@ -458,6 +459,44 @@ async def test_another_password_ends_a_login_that_awaits_and_leaves_the_factor_o
     assert (await thief.call("POST", "/api/auth/password/reset", reset, csrf=False))[0] == 204
     assert (await verify(thief, answer["mfaToken"], code=app.code()))[0] == 401
     await password_step(thief)
+
+
+async def set_anew(browser: Browser, bus: BusProbe, keys: Keys, password: str) -> str:
+    """Set the password by mail, and show it; answers the token to be shown with the second factor."""
+    forgotten = {"email": "ruth@grace.example"}
+    assert (await browser.call("POST", "/api/auth/password/forgot", forgotten, csrf=False))[0] == 204
+    body = {"token": (await mail_of(bus, keys, "password-reset"))["token"], "password": password}
+    assert (await browser.call("POST", "/api/auth/password/reset", body, csrf=False))[0] == 204
+    status, answer = await browser.log_in(password=password)
+    assert (status, answer["mfaRequired"]) == (200, True)
+    return str(answer["mfaToken"])
+
+
+async def test_a_password_set_anew_by_mail_reopens_it_for_its_owner(
+    owner: Browser, browsers: NewBrowser, bus: BusProbe, keys: Keys
+) -> None:
+    app, _ = await turn_on(owner)
+    browser = browsers()
+    token = await password_step(browser)
+    assert [(await verify(browser, token, code=app.wrong()))[0] for _ in range(6)] == [401] * 5 + [429]
+    token = await set_anew(browser, bus, keys, "another long sentence for me")
+    assert (await verify(browser, token, code=app.code()))[0] == 200
+    act = await bus.next(ActionRecorded, partial(succeeded, "mfa.reopened"))
+    assert (str(act.data.actor_id), str(act.data.target_id)) == (owner.admin_id, owner.admin_id)
+
+
+async def test_who_reads_the_mail_alone_has_fifty_codes_and_no_more(
+    gateway: Service, owner: Browser, browsers: NewBrowser, bus: BusProbe, keys: Keys
+) -> None:
+    app, _ = await turn_on(owner)
+    async with gateway.parts.database.tenant(UUID(owner.church_id)) as tx:
+        await tx.execute(FAIL, 45)
+    browser = browsers()
+    token = await password_step(browser)
+    for password in ("another long sentence for me", "one more long sentence for me"):
+        assert [(await verify(browser, token, code=app.wrong()))[0] for _ in range(6)] == [401] * 5 + [429]
+        token = await set_anew(browser, bus, keys, password)
+    assert (await verify(browser, token, code=app.code()))[0] == 429
 
 
 async def test_of_who_is_removed_no_secret_stays(
