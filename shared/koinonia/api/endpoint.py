@@ -39,7 +39,8 @@ class Endpoint:
         before_mfa: whether a person may call it without the second factor, where that is required.
         for_tests: of a request that changes something: whether a test key may send it, as what it does is a test then.
             A test key changes nothing else.
-        idempotent: whether ``Idempotency-Key`` is honoured.
+        idempotent: whether ``Idempotency-Key`` is honoured: by whatever changes something, but where the answer is a
+            secret or a cookie that nobody stores (``/api/auth/``, ``/api/admin/mfa/``).
         consumes: accepted content types of the body; the first is the usual one.
         produces: content type of the answer.
         raw_body: the body is taken as it came (a signed webhook), bounded but not decoded.

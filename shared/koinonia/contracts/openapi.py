@@ -32,7 +32,9 @@ ask. Lists of what was sent hold either tests or the rest.
 **Lists.** `?limit=` and `&cursor=`; the answer's `nextCursor` begins the next page.
 
 **Repeating safely.** Where `Idempotency-Key` is listed, the same key and body give the first successful answer again
-for 24 hours, marked `Idempotent-Replayed: true`.
+for 24 hours, marked `Idempotent-Replayed: true`. Under `/api/auth/` and `/api/admin/mfa/` it is not looked at: those
+answers are secrets and cookies, which are stored nowhere and cannot be given again. A second factor's code is good
+once, so that the same request again changes nothing.
 
 **What may change.** Answers gain fields, requests optional ones: skip what you do not know. A change that would break
 a client of the last version is refused before it is released.

@@ -72,6 +72,17 @@ def test_without_the_second_factor_one_can_turn_it_on_and_no_more() -> None:
     assert open_to_all == {"auth.me", "mfa.enable", "mfa.confirm"}
 
 
+def test_whatever_changes_something_takes_an_idempotency_key_where_its_answer_can_be_given_again() -> None:
+    without = {each.path for each in ENDPOINTS if each.method != "GET" and not each.idempotent}
+    secret = ("/api/auth/", "/api/admin/mfa/")
+    assert {path for path in without if not path.startswith(secret)} == {
+        "/api/messages/preview",  # changes nothing
+        "/api/webhooks/telnyx/mms",  # of their own inbox
+        "/api/webhooks/telnyx/status",
+    }
+    assert not [each.path for each in ENDPOINTS if each.idempotent and each.path.startswith(secret)]
+
+
 def test_who_may_call_a_route_is_said_in_words_too() -> None:
     route = Endpoint(name="a.b", method="GET", path="/a", owner="gateway", summary="A")
     assert route.callers == "For people and API keys of every role."
