@@ -116,13 +116,12 @@ async def log_in(
     return opened
 
 
-async def note_failed_login(tx: Transaction, admin_id: UUID, actor: Actor) -> None:
-    """Record that somebody tried a wrong password."""
-    await outbox.add(tx, actor.did("login.failed", target=("admin", admin_id), outcome="failure"))
-
-
 async def renew(tx: Transaction, keys: Keys, digest: bytes, actor: Actor) -> Renewal:
-    """Replace a refresh token by a new one; a replayed one ends its family, so the caller must commit either way."""
+    """Replace a refresh token by a new one; a replayed one ends its family, so the caller must commit either way.
+
+    That alone is recorded: a good one comes every ten minutes of a session, and one that is over is a browser that
+    comes back late.
+    """
     row = await session_store.lock_token(tx, digest)
     if row is None:
         return Renewal(judgement="over")

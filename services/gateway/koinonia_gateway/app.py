@@ -5,6 +5,7 @@ from koinonia.carrier.webhooks import Verifier
 from koinonia.security.passwords import Passwords
 from koinonia.service import Parts, ServiceDefinition
 from koinonia_gateway import events
+from koinonia_gateway.audit import Refusals
 from koinonia_gateway.budgets import Budgets
 from koinonia_gateway.callers import Callers
 from koinonia_gateway.confirmation import Confirmation
@@ -31,11 +32,13 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
     """The service: its own routes, everybody else's, one queue."""
     settings, database, keys = parts.settings, parts.database, parts.keys
     limiter = Limiter(parts.redis, settings.rate_limit_prefix)
+    refusals = Refusals(database, parts.life)
     callers = Callers(
         database,
         keys,
         limiter,
         budgets=Budgets(limiter, database, settings),
+        refusals=refusals,
         failed_keys=settings.rate("webhook"),
         public_url=settings.public_url,
         trusted_proxies=settings.proxy_networks,
@@ -45,6 +48,7 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
     passwords = Passwords(settings.password_cost)
     tries = Tries(limiter, settings.rate("auth"))
     confirmation = Confirmation(database, callers, passwords, tries)
+    auth = Auth(parts, callers, limiter, passwords, tries=tries, confirmation=confirmation, refusals=refusals)
     forwarder = Forwarder(keys, settings.owner_urls, settings.forward_concurrency)
     hub = Hub(keys, forwarder.owners["messaging"])
     intake = Intake(database, parts.bus.publisher)
@@ -63,8 +67,8 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
 
     return ServiceDefinition(
         handlers={
-            **Auth(parts, callers, limiter, passwords, tries=tries, confirmation=confirmation).handlers(),
-            **Admins(parts, callers, limiter, passwords).handlers(),
+            **auth.handlers(),
+            **Admins(parts, callers, limiter, passwords, refusals=refusals).handlers(),
             **churches.HANDLERS,
             **docs.HANDLERS,
             **PasswordRoutes(parts, callers, passwords, tries=tries, confirmation=confirmation).handlers(),

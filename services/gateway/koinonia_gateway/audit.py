@@ -1,12 +1,27 @@
-"""What was done at the gateway, for the audit trail: it leaves in the acting transaction's outbox."""
+"""What was done at the gateway, for the audit trail: it leaves in the acting transaction's outbox.
+
+What is refused has no such transaction: `Refusals` records it beside the answer.
+"""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
+import structlog
+
 from koinonia import clock
+from koinonia.bus import outbox
+from koinonia.db import Database
+from koinonia.errors import is_transient
 from koinonia.events.audit import ActionRecorded
+from koinonia.life import Life
 from koinonia.security.identity import Identity
+
+log = structlog.get_logger()
+
+_SAME_SECONDS = 60
+_KEPT = 5000
 
 ActorKind = Literal["session", "api_key", "operator", "system", "anonymous"]
 
@@ -67,3 +82,38 @@ class Actor:
             request_id=self.request_id or None,
             details=details,
         )
+
+
+class Refusals:
+    """Records what was refused, each in a transaction of its own: an answer that waited for it would tell by its time
+    whether there is such an account. Where that fails, the answer stands."""
+
+    def __init__(self, database: Database, life: Life) -> None:
+        self._database = database
+        self._life = life
+        self._recorded: dict[tuple[object, ...], datetime] = {}
+
+    def record(self, church_id: UUID | None, act: ActionRecorded) -> None:
+        """Record an act of a church, or of none; a limit must stand before it."""
+        self._life.spawn("refused act", self._write(church_id, act), once=True)
+
+    def record_once(self, church_id: UUID, act: ActionRecorded) -> None:
+        """Record it, unless this gateway did in the last minute: programs repeat what is refused to them."""
+        same = (act.action, act.actor_id, act.target_id, act.address, *sorted(act.details.items()))
+        before = self._recorded.get(same)
+        if before is not None and act.occurred_at - before < timedelta(seconds=_SAME_SECONDS):
+            return
+        if len(self._recorded) >= _KEPT:
+            self._recorded.clear()
+        self._recorded[same] = act.occurred_at
+        self.record(church_id, act)
+
+    async def _write(self, church_id: UUID | None, act: ActionRecorded) -> None:
+        database = self._database
+        try:
+            async with database.across_churches() if church_id is None else database.tenant(church_id) as tx:
+                await outbox.add(tx, act)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("refusal_not_recorded", reason=type(error).__name__)

@@ -15,15 +15,23 @@ from aiohttp import web
 from koinonia import clock
 from koinonia.api import Endpoint
 from koinonia.db import Database
-from koinonia.errors import AuthenticationFailed, CsrfFailed, Forbidden, MfaRequired, RateLimited, is_transient
+from koinonia.errors import (
+    AuthenticationFailed,
+    CsrfFailed,
+    Forbidden,
+    KoinoniaError,
+    MfaRequired,
+    RateLimited,
+    is_transient,
+)
 from koinonia.security import api_keys as secrets
 from koinonia.security import tokens
 from koinonia.security.api_keys import ApiKeyKind
 from koinonia.security.identity import Identity, PrincipalKind, Role
 from koinonia.security.keys import Keys
 from koinonia.security.tokens import SessionToken
-from koinonia.web import EXTRA_HEADERS, REQUEST_ID
-from koinonia_gateway.audit import Actor
+from koinonia.web import EXTRA_HEADERS, REQUEST_ID, check_caller
+from koinonia_gateway.audit import Actor, Refusals
 from koinonia_gateway.briefly import Briefly
 from koinonia_gateway.budgets import Budgets
 from koinonia_gateway.domain import origins
@@ -100,6 +108,7 @@ class Callers:
         limiter: Limiter,
         *,
         budgets: Budgets,
+        refusals: Refusals,
         failed_keys: Rate,
         public_url: str,
         trusted_proxies: Networks = (),
@@ -110,6 +119,7 @@ class Callers:
         self._keys = keys
         self._limiter = limiter
         self._budgets = budgets
+        self._refusals = refusals
         self._failed_keys = failed_keys
         self._public_url = public_url
         self._trusted_proxies = trusted_proxies
@@ -129,21 +139,29 @@ class Callers:
             CsrfFailed: a browser sends it, but not for our own pages.
             ChurchSuspended: the caller's church is.
             MfaRequired: a person sends it who must show the second factor first.
+            Forbidden: the caller is known, and may not.
         """
         self.locate(request)
         if endpoint.raw_body and endpoint.access == "public":
             return None  # a webhook: its signature tells
         principal = await self._principal_within_limits(request)
         await self._count(request, endpoint, principal)
-        if request.method not in origins.SAFE_METHODS and "Authorization" not in request.headers:
+        from_browser = request.method not in origins.SAFE_METHODS and "Authorization" not in request.headers
+        if from_browser:
             self.check_origin(request)
-            if principal is not None and principal.session_id is not None and endpoint.access != "public":
-                self.check_csrf(request, principal.session_id)
-        if principal is not None and principal.is_suspended and endpoint.access != "public":
-            raise ChurchSuspended
-        if principal is not None and principal.lacks_mfa and endpoint.access != "public" and not endpoint.before_mfa:
-            raise MfaRequired
-        return None if principal is None else _identity(request, principal)
+        if principal is None:
+            return None
+        identity = _identity(request, principal)
+        if endpoint.access != "public":
+            try:
+                if from_browser and principal.session_id is not None:
+                    self.check_csrf(request, principal.session_id)
+                _check_state(endpoint, principal)
+                check_caller(endpoint, identity)
+            except (CsrfFailed, Forbidden, MfaRequired) as refused:
+                self._record(identity, endpoint, refused)
+                raise
+        return identity
 
     def locate(self, request: web.Request) -> None:
         """Find out where a request comes from, for `address_of`."""
@@ -195,6 +213,11 @@ class Callers:
     def forget_session(self, church_id: UUID, session_id: UUID) -> None:
         """Let an ended session end at once here."""
         self._sessions.forget((church_id, session_id))
+
+    def _record(self, caller: Identity, endpoint: Endpoint, refused: KoinoniaError) -> None:
+        reason = type(refused).__name__
+        act = Actor.of(caller).did("request.refused", outcome="failure", route=endpoint.name, reason=reason)
+        self._refusals.record_once(caller.church_id, act)
 
     async def _principal_within_limits(self, request: web.Request) -> Principal | None:
         """The principal; an address that has shown too many keys that are none is refused unasked, so that made-up
@@ -295,6 +318,13 @@ class Callers:
             if not is_transient(error):
                 raise
             log.warning("key_use_not_noted", reason=type(error).__name__)
+
+
+def _check_state(endpoint: Endpoint, principal: Principal) -> None:
+    if principal.is_suspended:
+        raise ChurchSuspended
+    if principal.lacks_mfa and not endpoint.before_mfa:
+        raise MfaRequired
 
 
 def _is_suspended(row: asyncpg.Record) -> bool:

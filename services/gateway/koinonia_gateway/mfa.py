@@ -226,8 +226,12 @@ async def _is_proven(
     if proof is not None and await _is_taken(tx, keys, row, factor, proof=proof, actor=actor):
         return True
     failures = factor["failures"] + 1
-    await store.note_failure(tx, row["id"], failures, rules.closed_until(failures, now))
-    await outbox.add(tx, actor.did("mfa.failed", target=("admin", row["id"]), outcome="failure"))
+    closed_until, target = rules.closed_until(failures, now), ("admin", row["id"])
+    await store.note_failure(tx, row["id"], failures, closed_until)
+    acts = [actor.did("mfa.failed", target=target, outcome="failure")]
+    if closed_until is not None:
+        acts.append(actor.did("mfa.closed", target=target, failures=str(failures)))
+    await outbox.add(tx, *acts)
     return False
 
 

@@ -8,7 +8,7 @@ from koinonia.web.app import build_app, build_operators_app
 from koinonia.web.bodies import pieces as body_pieces
 from koinonia.web.bodies import read as read_body
 from koinonia.web.call import Answer, Call, Cookie, Handler, Raw
-from koinonia.web.door import Identify, signed_identity
+from koinonia.web.door import Identify, check_caller, signed_identity
 from koinonia.web.health import Probe
 from koinonia.web.observing import CALLER, DRAINING, EXTRA_HEADERS, REQUEST_ID
 from koinonia.web.server import Server
@@ -29,6 +29,7 @@ __all__ = [
     "body_pieces",
     "build_app",
     "build_operators_app",
+    "check_caller",
     "read_body",
     "signed_identity",
 ]

@@ -38,6 +38,18 @@ def signed_identity(keys: Keys) -> Identify:
     return identify
 
 
+def check_caller(endpoint: Endpoint, caller: Identity) -> None:
+    """Refuse who may not call a route.
+
+    Raises:
+        Forbidden: its role, its kind or its being a test key.
+    """
+    if not endpoint.may_call(caller.role, is_person=caller.principal_kind == "session"):
+        raise Forbidden
+    if caller.test and not endpoint.opens_to_tests:
+        raise Forbidden("A test key changes nothing but tests.")
+
+
 class Door:
     """One endpoint's way in."""
 
@@ -84,10 +96,7 @@ class Door:
             return caller
         if caller is None:
             raise AuthenticationFailed
-        if not self._endpoint.may_call(caller.role, is_person=caller.principal_kind == "session"):
-            raise Forbidden
-        if caller.test and not self._endpoint.opens_to_tests:
-            raise Forbidden("A test key changes nothing but tests.")
+        check_caller(self._endpoint, caller)
         return caller
 
     async def _decode(self, request: web.Request, raw: bytes) -> Any:

@@ -5,28 +5,22 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-import structlog
-
 from koinonia.api import Endpoint, admins
 from koinonia.api.admins import AdminPatch, AdminUser, InvitationAcceptance, InvitationRequest
 from koinonia.api.common import NoQuery, Page, PageQuery
-from koinonia.bus import outbox
 from koinonia.db import Transaction
-from koinonia.errors import AuthenticationFailed, Conflict, Forbidden, RateLimited, ValidationFailed, is_transient
-from koinonia.events.audit import ActionRecorded
+from koinonia.errors import AuthenticationFailed, Conflict, Forbidden, RateLimited, ValidationFailed
 from koinonia.security import passwords as password_rules
 from koinonia.security import tokens
 from koinonia.security.passwords import Passwords
 from koinonia.service import Parts
 from koinonia.web import Call, Handler
 from koinonia_gateway import admins as cases
-from koinonia_gateway.audit import Actor
+from koinonia_gateway.audit import Actor, Refusals
 from koinonia_gateway.callers import Callers, actor_of, address_of
 from koinonia_gateway.limits import Limiter
 from koinonia_gateway.settings import GatewaySettings
 from koinonia_gateway.store import invitations
-
-log = structlog.get_logger()
 
 _TRIES_PER_ADDRESS = 20  # as of logins: times the rate of one account
 
@@ -34,13 +28,21 @@ _TRIES_PER_ADDRESS = 20  # as of logins: times the rate of one account
 class Admins:
     """The routes of admins."""
 
-    def __init__(self, parts: Parts[GatewaySettings], callers: Callers, limiter: Limiter, passwords: Passwords) -> None:
-        self._life = parts.life
+    def __init__(
+        self,
+        parts: Parts[GatewaySettings],
+        callers: Callers,
+        limiter: Limiter,
+        passwords: Passwords,
+        *,
+        refusals: Refusals,
+    ) -> None:
         self._database = parts.database
         self._keys = parts.keys
         self._callers = callers
         self._limiter = limiter
         self._passwords = passwords
+        self._refusals = refusals
         self._rate = parts.settings.rate("auth").times(_TRIES_PER_ADDRESS)
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
@@ -96,6 +98,7 @@ class Admins:
         async with self._database.across_churches() as tx:
             found = await invitations.find(tx, tokens.digest_opaque(request.token))
         if found is None:
+            self._refusals.record(None, actor.did("admin.joined", outcome="failure", reason="InvitationOver"))
             raise cases.InvitationOver
         church_id, admin_id = found["church_id"], found["admin_id"]
         async with self._refusals_recorded(church_id, actor, "admin.joined", admin_id):
@@ -118,14 +121,5 @@ class Admins:
         except (AuthenticationFailed, Forbidden, Conflict) as refused:
             target = None if admin_id is None else ("admin", admin_id)
             act = actor.did(action, target=target, outcome="failure", reason=type(refused).__name__, **details)
-            self._life.spawn("refused act", self._record(church_id, act), once=True)
+            self._refusals.record(church_id, act)
             raise
-
-    async def _record(self, church_id: UUID, act: ActionRecorded) -> None:
-        try:
-            async with self._database.tenant(church_id) as tx:
-                await outbox.add(tx, act)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.warning("refusal_not_recorded", reason=type(error).__name__)

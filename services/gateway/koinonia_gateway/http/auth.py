@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
+import asyncpg
 import structlog
 
 from koinonia import clock
@@ -12,7 +12,7 @@ from koinonia.api.auth import Church as ChurchView
 from koinonia.api.auth import CsrfToken, Login, LoginRequest, Me, RegisterRequest, Session
 from koinonia.api.common import NoQuery
 from koinonia.db import Transaction
-from koinonia.errors import AuthenticationFailed, ValidationFailed, is_transient
+from koinonia.errors import AuthenticationFailed, ValidationFailed
 from koinonia.ids import new_id
 from koinonia.security import passwords as password_rules
 from koinonia.security import tokens
@@ -21,7 +21,7 @@ from koinonia.service import Parts
 from koinonia.web import Answer, Call, Cookie, Handler
 from koinonia_gateway import accounts
 from koinonia_gateway.accounts import Awaited, Opened
-from koinonia_gateway.audit import Actor
+from koinonia_gateway.audit import Actor, Refusals
 from koinonia_gateway.callers import ACCESS_COOKIE, NOBODY, REFRESH_COOKIE, Callers, actor_of, address_of
 from koinonia_gateway.confirmation import Confirmation
 from koinonia_gateway.http.mfa import Mfa
@@ -51,8 +51,8 @@ class Auth:
         *,
         tries: Tries,
         confirmation: Confirmation,
+        refusals: Refusals,
     ) -> None:
-        self._parts = parts
         self._database = parts.database
         self._keys = parts.keys
         self._callers = callers
@@ -60,8 +60,17 @@ class Auth:
         self._passwords = passwords
         self._rate = parts.settings.rate("auth")
         self._tries = tries
+        self._refusals = refusals
         self._secure = parts.settings.public_url.startswith("https://")
-        self._mfa = Mfa(parts, callers, passwords, tries=tries, confirmation=confirmation, answer=self._answer)
+        self._mfa = Mfa(
+            parts,
+            callers,
+            passwords,
+            tries=tries,
+            confirmation=confirmation,
+            refusals=refusals,
+            answer=self._answer,
+        )
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
         return {
@@ -100,11 +109,7 @@ class Auth:
         hashed = account["password_hash"] if account is not None else None
         right = await self._passwords.verify(hashed, request.password)
         if account is None or not right:
-            if account is not None:
-                # Beside the answer: writing it takes time that an unknown account would not.
-                self._parts.life.spawn(
-                    "failed login", self._note_failure(account["church_id"], account["id"], actor), once=True
-                )
+            self._record_failure(account, actor, "unknown" if account is None else "password")
             raise AuthenticationFailed(_WRONG)
         await self._limiter.forgive(self._rate, pair)
         outdated = self._passwords.needs_rehash(account["password_hash"])
@@ -119,6 +124,7 @@ class Auth:
                 actor=actor,
             )
         if opened is None:
+            self._record_failure(account, actor, "changed")  # while the password was looked at
             raise AuthenticationFailed(_WRONG)
         if isinstance(opened, Awaited):
             return Answer(body=Login(mfa_required=True, mfa_token=tokens.issue(self._keys, opened.token)))
@@ -199,14 +205,10 @@ class Auth:
             raise AuthenticationFailed
         return ChurchView(id=row["church_id"], name=row["name"], timezone=row["timezone"], created_at=row["created_at"])
 
-    async def _note_failure(self, church_id: UUID, admin_id: UUID, actor: Actor) -> None:
-        try:
-            async with self._database.tenant(church_id) as tx:
-                await accounts.note_failed_login(tx, admin_id, actor)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.warning("failed_login_not_recorded", reason=type(error).__name__)
+    def _record_failure(self, account: asyncpg.Record | None, actor: Actor, reason: str) -> None:
+        target = None if account is None else ("admin", account["id"])
+        act = actor.did("login.failed", target=target, outcome="failure", reason=reason)
+        self._refusals.record(None if account is None else account["church_id"], act)
 
     async def _count_address(self, call: Call[Any, NoQuery]) -> None:
         await self._tries.count_address(call.request)

@@ -1,6 +1,7 @@
 """The second factor: turned on, shown at the login, renewed, turned off."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -17,13 +18,14 @@ from koinonia.api.mfa import (
     MfaVerifyRequest,
     RecoveryCodes,
 )
-from koinonia.errors import AuthenticationFailed, ValidationFailed
+from koinonia.errors import AuthenticationFailed, RateLimited, ValidationFailed
 from koinonia.security import tokens
 from koinonia.security.passwords import Passwords
 from koinonia.service import Parts
 from koinonia.web import Answer, Call, Handler
 from koinonia_gateway import mfa as cases
 from koinonia_gateway.accounts import Opened
+from koinonia_gateway.audit import Refusals
 from koinonia_gateway.callers import Callers, actor_of
 from koinonia_gateway.confirmation import Confirmation
 from koinonia_gateway.mfa import Changed, Person, Proof
@@ -49,6 +51,7 @@ class Mfa:
         *,
         tries: Tries,
         confirmation: Confirmation,
+        refusals: Refusals,
         answer: Callable[[Opened], Answer],
     ) -> None:
         self._database = parts.database
@@ -57,6 +60,7 @@ class Mfa:
         self._passwords = passwords
         self._tries = tries
         self._confirmation = confirmation
+        self._refusals = refusals
         self._answer = answer
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
@@ -82,7 +86,8 @@ class Mfa:
         """The factor is on; recovery codes, shown this once, and the cookies of a new session."""
         person, church_id = self._person(call), call.identity.church_id
         key = f"mfa-confirm:{person.admin_id}"
-        await self._tries.count(call.request, key)
+        with self._refusals_recorded(church_id, person, "mfa.enabled"):
+            await self._tries.count(call.request, key)
         async with self._database.tenant(church_id) as tx:
             changed = await cases.confirm(tx, self._keys, person, call.body.code)
         if changed is None:
@@ -98,8 +103,9 @@ class Mfa:
         proof = Proof(request.recovery_code, "recovery_code") if request.recovery_code else Proof(request.code or "")
         actor = actor_of(call.request).known_as(token.admin_id)
         person = Person(token.admin_id, token.session_id, actor)
-        async with self._database.tenant(token.church_id) as tx:
-            opened = await cases.verify(tx, self._keys, person, proof)
+        with self._refusals_recorded(token.church_id, person, "login.failed"):
+            async with self._database.tenant(token.church_id) as tx:
+                opened = await cases.verify(tx, self._keys, person, proof)
         if opened is None:
             raise AuthenticationFailed("The code is wrong, or was used before.")
         return self._answer(opened)
@@ -107,8 +113,9 @@ class Mfa:
     async def renew_recovery_codes(self, call: Call[MfaProofRequest, NoQuery]) -> RecoveryCodes:
         """New recovery codes, shown this once."""
         person = self._person(call)
-        async with self._database.tenant(call.identity.church_id) as tx:
-            codes = await cases.renew_recovery_codes(tx, self._keys, person, Proof.of(call.body.code))
+        with self._refusals_recorded(call.identity.church_id, person, "mfa.failed"):
+            async with self._database.tenant(call.identity.church_id) as tx:
+                codes = await cases.renew_recovery_codes(tx, self._keys, person, Proof.of(call.body.code))
         if codes is None:
             raise _wrong("code")
         return RecoveryCodes(recovery_codes=list(codes))
@@ -119,12 +126,24 @@ class Mfa:
         async with self._database.tenant(church_id) as tx:
             hashed = await admins.find_password_hash(tx, person.admin_id)
         right = await self._passwords.verify(hashed, call.body.password)
-        async with self._database.tenant(church_id) as tx:
-            proof = Proof.of(call.body.code)
-            changed = await cases.disable(tx, self._keys, person, proof, password_is_right=right)
+        with self._refusals_recorded(church_id, person, "mfa.failed"):
+            async with self._database.tenant(church_id) as tx:
+                proof = Proof.of(call.body.code)
+                changed = await cases.disable(tx, self._keys, person, proof, password_is_right=right)
         if not isinstance(changed, Changed):
             raise _wrong(changed)
         return self._go_on(church_id, changed, None)
+
+    @contextmanager
+    def _refusals_recorded(self, church_id: UUID, person: Person, action: str) -> Iterator[None]:
+        """What is not even looked at leaves a line in the audit log, too."""
+        try:
+            yield
+        except (AuthenticationFailed, RateLimited) as refused:
+            target, reason = ("admin", person.admin_id), type(refused).__name__
+            act = person.actor.did(action, target=target, outcome="failure", reason=reason)
+            self._refusals.record_once(church_id, act)
+            raise
 
     def _person(self, call: Call[Any, NoQuery]) -> Person:
         """Who calls, in which session."""

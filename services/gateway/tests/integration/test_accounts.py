@@ -11,6 +11,7 @@ import pytest
 from koinonia import clock
 from koinonia.db import statement
 from koinonia.db.statistics import StatementLog
+from koinonia.events import encode
 from koinonia.events.audit import ActionRecorded
 from koinonia.events.gateway import ChurchChanged
 from koinonia.testing.fixtures import wait_until
@@ -70,7 +71,7 @@ async def test_a_bad_password_is_named(browsers: NewBrowser) -> None:
     assert (status, answer["error"]["details"][0]["field"]) == (400, "password")
 
 
-async def test_unknown_account_and_wrong_password_get_the_same_answer_and_only_the_known_is_recorded(
+async def test_unknown_account_and_wrong_password_get_the_same_answer_and_are_recorded(
     owner: Browser, browsers: NewBrowser, bus: BusProbe
 ) -> None:
     browser = browsers()
@@ -80,8 +81,13 @@ async def test_unknown_account_and_wrong_password_get_the_same_answer_and_only_t
         answer[1]["error"].pop("requestId")
     assert wrong == unknown
     assert (wrong[0], wrong[1]["error"]["code"]) == (401, "AUTH_ERROR")
-    failed = await bus.next(ActionRecorded, lambda act: act.action == "login.failed")
-    assert (str(failed.data.target_id), failed.data.outcome) == (owner.admin_id, "failure")
+    failed = await bus.next(ActionRecorded, lambda act: act.details == {"reason": "password"})
+    assert (str(failed.church_id), str(failed.data.target_id)) == (owner.church_id, owner.admin_id)
+    nobody = await bus.next(ActionRecorded, lambda act: act.details == {"reason": "unknown"})
+    assert (nobody.church_id, nobody.data.target_id, nobody.data.actor_kind) == (None, None, "anonymous")
+    for act in (failed, nobody):
+        assert (act.data.action, act.data.outcome, act.data.address) == ("login.failed", "failure", "127.0.0.1")
+        assert b"grace.example" not in encode(act)
 
 
 async def test_an_unknown_account_costs_the_hash_work_of_a_wrong_password(
