@@ -112,8 +112,8 @@ MUTANTS = (
         (
             Edit(
                 "services/delivery/koinonia_delivery/store/claims.py",
-                "                    AND suppressions.suppressed\n            ) THEN 'suppressed'",
-                "                    AND suppressions.suppressed\n            ) THEN NULL",
+                "WHEN {IS_SUPPRESSED} THEN 'suppressed'",
+                "WHEN {IS_SUPPRESSED} THEN NULL",
             ),
         ),
         (f"{CLAIMS}::test_who_opted_out_after_the_chunk_is_closed_at_the_claim",),
@@ -123,8 +123,8 @@ MUTANTS = (
         (
             Edit(
                 "services/delivery/koinonia_delivery/store/claims.py",
-                "                    AND holds.settled_at IS NULL\n            ) THEN 'held'",
-                "                    AND holds.settled_at IS NULL\n            ) THEN NULL",
+                "WHEN {IS_HELD} THEN 'held'",
+                "WHEN {IS_HELD} THEN NULL",
             ),
         ),
         (f"{CLAIMS}::test_a_held_number_waits_and_stays_queued",),

@@ -13,7 +13,7 @@ from koinonia.events.gateway import ChurchChanged
 from koinonia.events.messaging import SendingPaused, SendingResumed
 from koinonia.ids import derived_id
 from koinonia.security.identity import Identity
-from koinonia_delivery.store import numbers
+from koinonia_delivery.store import numbers, simulating
 from koinonia_delivery.store.numbers import Number
 
 
@@ -25,7 +25,7 @@ async def change(tx: Transaction, received: Envelope[ChurchChanged]) -> None:
     await numbers.wake_lane(tx)
     if church.status == "active":
         await numbers.order(tx, derived_id(received.time, church.church_id.bytes, b"first number"))
-    await outbox.add(tx, *(number_changed(number) for number in await numbers.judge(tx)))
+    await outbox.add(tx, *(number_changed(number) for number in await _judge(tx)))
 
 
 async def pause_sending(tx: Transaction, received: Envelope[SendingPaused] | Envelope[SendingResumed]) -> None:
@@ -39,7 +39,7 @@ async def pause_sending(tx: Transaction, received: Envelope[SendingPaused] | Env
         return
     await numbers.wake_lane(tx)
     freed = [] if paused_at is not None else await numbers.forgive(tx)
-    moved = {number.id: number for number in [*freed, *await numbers.judge(tx)]}  # the newest state of each
+    moved = {number.id: number for number in [*freed, *await _judge(tx)]}  # the newest state of each
     await outbox.add(tx, *(number_changed(number) for number in moved.values()))
 
 
@@ -51,7 +51,7 @@ async def pause_number(tx: Transaction, actor: Identity, number_id: UUID, *, pau
     """
     await numbers.wake_lane(tx)
     changed = await numbers.pause(tx, number_id) if paused else await numbers.resume(tx, number_id)
-    moved = {number.id: number for number in await numbers.judge(tx)} if changed is not None else {}
+    moved = {number.id: number for number in await _judge(tx)} if changed is not None else {}
     number = moved.get(number_id, changed) or await numbers.find(tx, number_id)
     if number is None:
         raise NotFound
@@ -61,6 +61,14 @@ async def pause_number(tx: Transaction, actor: Identity, number_id: UUID, *, pau
     if changed is not None and paused:
         metrics.pauses_total.add(1, {"scope": "number", "cause": "person"})
     return number
+
+
+async def _judge(tx: Transaction) -> list[Number]:
+    """Hold or free the church's numbers; of those that changed, the tests that waited for one are looked at again."""
+    judged = await numbers.judge(tx)
+    if any(number.status == "active" for number in judged):
+        await simulating.wake(tx)
+    return judged
 
 
 def number_changed(number: Number) -> NumberChanged:

@@ -24,7 +24,7 @@ from koinonia.events.messaging import (
     MessageResumed,
 )
 from koinonia_delivery.announcing import announce
-from koinonia_delivery.store import broadcasts, suppressions
+from koinonia_delivery.store import broadcasts, simulating, suppressions
 
 SWEEP_ROWS = 5000
 """Rows cancelled or moved in one transaction: more would hold locks for too long."""
@@ -65,8 +65,10 @@ async def note_dispatched(tx: Transaction, received: Envelope[MessageDispatched]
 
 async def cancel(tx: Transaction, received: Envelope[MessageCancelled], bells: Bells) -> None:
     """Set the tombstone, which later chunks and every claim meet; the sweep cancels what waits."""
-    await suppressions.lock_claims(tx, tx.tenant)
     said = received.data
+    if said.test:
+        await simulating.wake(tx)
+    await suppressions.lock_claims(tx, tx.tenant)
     await broadcasts.cancel(tx, said.message_id, said.cancelled_at, test=said.test)
     tx.after_commit(bells.cancelled.set)
 
@@ -77,6 +79,8 @@ async def pause(tx: Transaction, received: Envelope[MessagePaused] | Envelope[Me
     The lock also keeps a claim under way from setting a row aside that a resumption has passed.
     """
     said = received.data
+    if said.test and isinstance(said, MessageResumed):
+        await simulating.wake(tx)
     await suppressions.lock_claims(tx, tx.tenant)
     paused_at = said.paused_at if isinstance(said, MessagePaused) else None
     if await broadcasts.pause(tx, said.message_id, said.version, paused_at):

@@ -78,7 +78,7 @@ def loops(
         "parked receipts": lambda: every(life, 3.0, "parked receipts", try_parked),
         "cancelled": lambda: every(life, 3.0, "cancelled", lambda: sweep_cancelled(database), bells.cancelled),
         "paused": lambda: every(life, 3.0, "paused", lambda: move_rows(database), bells.moving),
-        "test texts": lambda: every(life, TEST_SECONDS, "test texts", lambda: simulate(database, keys)),
+        "test texts": lambda: every(life, TEST_SECONDS, "test texts", lambda: simulate(database, keys, life.stopping)),
         "tombstones": lambda: every(life, 3600.0, "tombstones", forget_tombstones),
     }
 

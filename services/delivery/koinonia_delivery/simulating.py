@@ -3,12 +3,14 @@
 A test's recipients stand in ``test_work`` instead of ``work``, so that no worker can claim one. Each step is one
 transaction: a process that dies in it has done nothing, and two replicas never have the same row.
 
-1. due rows are locked; those that another replica has are passed over;
+1. due rows are locked, as many of each church; those that another replica has are passed over;
 2. the advisory locks of their churches are taken shared, as a claim does: an opt-out, cancel or pause that is being
    stored is waited for;
-3. by a younger snapshot, the rows are read with what stands in their way;
+3. by a younger snapshot, the rows are read with what stands in their way, and the recipients locked in their order;
 4. each is moved on or closed, and that is announced.
 """
+
+import asyncio
 
 import structlog
 
@@ -16,8 +18,8 @@ from koinonia.db import Database, Transaction
 from koinonia.security.encryption import CiphertextInvalid
 from koinonia.security.keys import Keys
 from koinonia_delivery.announcing import announce
-from koinonia_delivery.claims import CLOSINGS, POSTPONE_SECONDS
-from koinonia_delivery.domain.simulating import Step, course_of, next_step
+from koinonia_delivery.claims import CLOSINGS
+from koinonia_delivery.domain.simulating import Step, course_of, next_step, rest
 from koinonia_delivery.store import simulating as store
 from koinonia_delivery.store.simulating import Pending
 
@@ -26,15 +28,16 @@ log = structlog.get_logger()
 BATCH = 500
 
 
-async def simulate(database: Database, keys: Keys, batch: int = BATCH) -> int:
-    """Answer every test text that is due; how many steps that took."""
+async def simulate(database: Database, keys: Keys, stopping: asyncio.Event, batch: int = BATCH) -> int:
+    """Answer test texts until none is due, or the process stops; how many steps that took."""
     total = 0
-    while True:
+    while not stopping.is_set():
         async with database.across_churches() as tx:
             count = await _round(tx, keys, batch)
+        if count == 0:
+            break
         total += count
-        if count < batch:
-            return total
+    return total
 
 
 async def _round(tx: Transaction, keys: Keys, batch: int) -> int:
@@ -55,9 +58,8 @@ async def _round(tx: Transaction, keys: Keys, batch: int) -> int:
 
 
 def _step(keys: Keys, each: Pending) -> Step:
-    rests = Step(was=each.status, became=each.status, wait_seconds=POSTPONE_SECONDS)
     if each.obstacle == "held":
-        return rests
+        return rest(each.status, each.held_seconds)
     if each.obstacle is not None:
         status, sentence = CLOSINGS[each.obstacle]
         code = None if each.obstacle == "cancelled" else each.obstacle
@@ -66,5 +68,5 @@ def _step(keys: Keys, each: Pending) -> Step:
         phone = keys.decrypt(each.phone_ciphertext, each.church_id, "phone")
     except CiphertextInvalid:
         log.error("recipient_unreadable", recipient_id=str(each.recipient_id))  # a process with the key can read it
-        return rests
+        return rest(each.status, each.held_seconds)
     return next_step(each.status, course_of(phone))

@@ -13,6 +13,9 @@ Obstacle = Literal["cancelled", "expired", "suppressed", "withdrawn", "held"]
 SOON_SECONDS = 1.0
 """From the acceptance to the last receipt."""
 LATE_SECONDS = 30.0
+FIRST_LOOK_SECONDS = 5.0
+"""When a held one is looked at again, at first."""
+LAST_LOOK_SECONDS = 3600.0
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +58,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None = None
     error_message: str | None = None
     wait_seconds: float | None = None
+    is_held: bool = False
 
 
 def next_step(status: RecipientStatus, course: Course) -> Step:
@@ -62,3 +66,11 @@ def next_step(status: RecipientStatus, course: Course) -> Step:
     if status == "queued" and course.ends != "failed":
         return Step(was=status, became="sent", wait_seconds=course.after_seconds)
     return Step(was=status, became=course.ends, error_code=course.code, error_message=course.sentence)
+
+
+def rest(status: RecipientStatus, held_seconds: float) -> Step:
+    """A held one stays as it is. The longer it has been held, the later it is looked at again: what frees it wakes it,
+    but for what passes within moments.
+    """
+    wait_seconds = min(max(FIRST_LOOK_SECONDS, held_seconds / 2), LAST_LOOK_SECONDS)
+    return Step(was=status, became=status, wait_seconds=wait_seconds, is_held=True)

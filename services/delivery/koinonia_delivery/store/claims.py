@@ -109,13 +109,35 @@ async def next_wake_seconds(tx: Transaction) -> float | None:
     return found
 
 
+# Of a person's copy, ``task``, in a query that knows its ``broadcasts``: tests are judged by the same.
+# A phone is withdrawn when members are known to have it and none of them consents; only broadcasts need consent.
+IS_SUPPRESSED = """EXISTS (
+        SELECT
+        FROM suppressions
+        WHERE suppressions.church_id = task.church_id
+            AND suppressions.phone_index = task.phone_index
+            AND suppressions.suppressed
+    )"""
+IS_WITHDRAWN = """broadcasts.message_id IS NOT NULL
+        AND (
+            SELECT NOT bool_or(consents.consents)
+            FROM consents
+            WHERE consents.church_id = task.church_id AND consents.phone_index = task.phone_index
+        )"""
+IS_HELD = """EXISTS (
+        SELECT
+        FROM holds
+        WHERE holds.church_id = task.church_id
+            AND holds.phone_index = task.phone_index
+            AND holds.settled_at IS NULL
+    )"""
+
 # Per number and priority, texts in the order of their acceptance, no more than the number can send within the horizon.
 # "following" is when the next one after them is due: the n-th, if n were locked. Where others have some of them locked,
 # or where the room is used up, it lies in the past, so that the lane does not go to sleep over them.
-# A phone is withdrawn when members are known to have it and none of them consents; only broadcasts need consent.
 _PICK = statement(
     "claims.pick",
-    """
+    f"""
     WITH moment AS MATERIALIZED (
         SELECT clock_timestamp() AS now
     ),
@@ -186,26 +208,9 @@ _PICK = statement(
             -- One that a person sends again by itself, before broadcasts, goes all the same.
             WHEN task.priority = 1 AND broadcasts.paused_at IS NOT NULL THEN 'paused'
             WHEN task.passes_suppression THEN NULL
-            WHEN EXISTS (
-                SELECT
-                FROM suppressions
-                WHERE suppressions.church_id = task.church_id
-                    AND suppressions.phone_index = task.phone_index
-                    AND suppressions.suppressed
-            ) THEN 'suppressed'
-            WHEN broadcasts.message_id IS NOT NULL
-                AND (
-                    SELECT NOT bool_or(consents.consents)
-                    FROM consents
-                    WHERE consents.church_id = task.church_id AND consents.phone_index = task.phone_index
-                ) THEN 'withdrawn'
-            WHEN EXISTS (
-                SELECT
-                FROM holds
-                WHERE holds.church_id = task.church_id
-                    AND holds.phone_index = task.phone_index
-                    AND holds.settled_at IS NULL
-            ) THEN 'held'
+            WHEN {IS_SUPPRESSED} THEN 'suppressed'
+            WHEN {IS_WITHDRAWN} THEN 'withdrawn'
+            WHEN {IS_HELD} THEN 'held'
             ELSE (
                 SELECT CASE WHEN bool_or(earlier.state = 'sending') THEN 'busy' ELSE 'held' END
                 FROM work AS earlier

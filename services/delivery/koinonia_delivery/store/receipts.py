@@ -29,6 +29,7 @@ _APPLY = statement(
     before AS MATERIALIZED (
         SELECT
             recipients.id, recipients.status, recipients.accepted_at, recipients.church_id, recipients.attempt,
+            recipients.test,
             CASE recipients.status
                 WHEN 'sent' THEN 1 WHEN 'unconfirmed' THEN 2 WHEN 'undelivered' THEN 3 WHEN 'delivered' THEN 4
                 ELSE 0
@@ -53,6 +54,7 @@ _APPLY = statement(
             END AS became
         FROM before
         JOIN verdict ON verdict.id = before.id
+        WHERE NOT before.test  -- the real carrier has none of them
     ),
     changed AS (
         UPDATE recipients

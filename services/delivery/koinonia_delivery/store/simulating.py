@@ -9,22 +9,54 @@ from koinonia.db import Transaction, statement
 from koinonia.events.common import RecipientStatus
 from koinonia_delivery.domain.simulating import Obstacle, Step
 from koinonia_delivery.domain.states import Change
+from koinonia_delivery.store.claims import IS_HELD, IS_SUPPRESSED, IS_WITHDRAWN
 
+# From church to church by the index, so that neither what is held nor what one church has waiting is read by others.
 _TAKE = statement(
     "test_work.take",
     """
-    SELECT recipient_id, church_id
-    FROM test_work
-    WHERE due_at <= clock_timestamp()
-    ORDER BY due_at, recipient_id
-    LIMIT $1
-    FOR UPDATE SKIP LOCKED
+    WITH RECURSIVE church AS (
+        (
+            SELECT test_work.church_id AS id
+            FROM test_work
+            WHERE (SELECT due_at FROM test_work ORDER BY due_at LIMIT 1) <= statement_timestamp()
+            ORDER BY test_work.church_id
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT following.id
+        FROM church
+        CROSS JOIN LATERAL (
+            SELECT test_work.church_id AS id
+            FROM test_work
+            WHERE test_work.church_id > church.id
+            ORDER BY test_work.church_id
+            LIMIT 1
+        ) AS following
+    ),
+    waiting AS MATERIALIZED (
+        SELECT church.id
+        FROM church
+        CROSS JOIN LATERAL (
+            SELECT FROM test_work WHERE church_id = church.id AND due_at <= statement_timestamp() LIMIT 1
+        ) AS first
+    )
+    SELECT task.recipient_id, task.church_id
+    FROM waiting
+    CROSS JOIN LATERAL (
+        SELECT test_work.recipient_id, test_work.church_id
+        FROM test_work
+        WHERE test_work.church_id = waiting.id AND test_work.due_at <= statement_timestamp()
+        ORDER BY test_work.due_at
+        LIMIT greatest(1, $1::bigint / (SELECT count(*) FROM waiting))
+        FOR UPDATE SKIP LOCKED
+    ) AS task
     """,
 )
 
 
 async def take(tx: Transaction, limit: int) -> list[tuple[UUID, UUID]]:
-    """Lock recipients that are due, with their churches."""
+    """Lock recipients that are due, with their churches: each church's share of ``limit``, and at least one."""
     return [(row["recipient_id"], row["church_id"]) for row in await tx.fetch(_TAKE, limit)]
 
 
@@ -51,6 +83,7 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     status: RecipientStatus
     phone_ciphertext: bytes
     obstacle: Obstacle | None
+    held_seconds: float
     traceparent: str | None
     correlation_id: str | None
 
@@ -58,47 +91,33 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
 # As a claim judges: what was accepted already comes to its end, whatever happens now.
 _READ = statement(
     "test_work.read",
-    """
+    f"""
     SELECT
-        recipients.id AS recipient_id, recipients.church_id, recipients.source_id, recipients.status,
-        recipients.phone_ciphertext, test_work.traceparent, test_work.correlation_id,
+        task.id AS recipient_id, task.church_id, task.source_id, task.status, task.phone_ciphertext,
+        test_work.traceparent, test_work.correlation_id,
+        extract(epoch FROM coalesce(clock_timestamp() - test_work.held_at, '0'))::float8 AS held_seconds,
         CASE
-            WHEN recipients.status <> 'queued' THEN NULL
+            WHEN task.status <> 'queued' THEN NULL
             WHEN broadcasts.cancelled_at IS NOT NULL THEN 'cancelled'
             WHEN test_work.do_not_send_after < clock_timestamp() THEN 'expired'
-            WHEN EXISTS (
-                SELECT
-                FROM suppressions
-                WHERE suppressions.church_id = recipients.church_id
-                    AND suppressions.phone_index = recipients.phone_index
-                    AND suppressions.suppressed
-            ) THEN 'suppressed'
-            WHEN broadcasts.message_id IS NOT NULL
-                AND (
-                    SELECT NOT bool_or(consents.consents)
-                    FROM consents
-                    WHERE consents.church_id = recipients.church_id AND consents.phone_index = recipients.phone_index
-                ) THEN 'withdrawn'
+            WHEN {IS_SUPPRESSED} THEN 'suppressed'
+            WHEN {IS_WITHDRAWN} THEN 'withdrawn'
             WHEN broadcasts.paused_at IS NOT NULL OR numbers.status <> 'active' THEN 'held'
-            WHEN EXISTS (
-                SELECT
-                FROM holds
-                WHERE holds.church_id = recipients.church_id
-                    AND holds.phone_index = recipients.phone_index
-                    AND holds.settled_at IS NULL
-            ) THEN 'held'
+            WHEN {IS_HELD} THEN 'held'
         END AS obstacle
     FROM test_work
-    JOIN recipients ON recipients.id = test_work.recipient_id
-    LEFT JOIN broadcasts ON broadcasts.message_id = recipients.source_id
-    LEFT JOIN numbers ON numbers.id = recipients.number_id
-    WHERE test_work.recipient_id = ANY ($1::uuid[]) AND recipients.test AND recipients.settled_at IS NULL
+    JOIN recipients AS task ON task.id = test_work.recipient_id
+    LEFT JOIN broadcasts ON broadcasts.message_id = task.source_id
+    LEFT JOIN numbers ON numbers.id = task.number_id
+    WHERE test_work.recipient_id = ANY ($1::uuid[]) AND task.test AND task.settled_at IS NULL
+    ORDER BY task.id
+    FOR UPDATE OF task
     """,
 )
 
 
 async def read(tx: Transaction, recipient_ids: Sequence[UUID]) -> list[Pending]:
-    """The open ones of these."""
+    """The open ones of these, locked."""
     rows = await tx.fetch(_READ, recipient_ids)
     return [msgspec.convert(dict(row), Pending) for row in rows]
 
@@ -111,8 +130,8 @@ _APPLY = statement(
     ),
     step AS MATERIALIZED (
         SELECT step.*
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[])
-            AS step (id, was, became, error_code, error_message, wait_seconds)
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $8::bool[])
+            AS step (id, was, became, error_code, error_message, wait_seconds, is_held)
     ),
     changed AS (
         UPDATE recipients
@@ -135,7 +154,11 @@ _APPLY = statement(
     ),
     waiting AS (
         UPDATE test_work
-        SET due_at = moment.now + make_interval(secs => step.wait_seconds)
+        SET due_at = least(
+                moment.now + make_interval(secs => step.wait_seconds),
+                CASE WHEN step.is_held THEN test_work.do_not_send_after END
+            ),
+            held_at = CASE WHEN step.is_held THEN coalesce(test_work.held_at, moment.now) END
         FROM step
         CROSS JOIN moment
         WHERE test_work.recipient_id = step.id AND step.wait_seconds IS NOT NULL
@@ -164,6 +187,7 @@ async def apply(tx: Transaction, steps: Mapping[UUID, Step], gone: Sequence[UUID
         [step.error_message for step in steps.values()],
         [step.wait_seconds for step in steps.values()],
         gone,
+        [step.is_held for step in steps.values()],
     )
     return [
         Change(
@@ -178,3 +202,27 @@ async def apply(tx: Transaction, steps: Mapping[UUID, Step], gone: Sequence[UUID
         )
         for row in rows
     ]
+
+
+# Locked like a round's: test work, then the church's advisory lock.
+_WAKE = statement(
+    "test_work.wake",
+    """
+    WITH held AS MATERIALIZED (
+        SELECT recipient_id
+        FROM test_work
+        WHERE church_id = $1 AND held_at IS NOT NULL
+        ORDER BY recipient_id
+        FOR UPDATE
+    )
+    UPDATE test_work
+    SET due_at = clock_timestamp(), held_at = NULL
+    FROM held
+    WHERE test_work.recipient_id = held.recipient_id
+    """,
+)
+
+
+async def wake(tx: Transaction) -> None:
+    """Look again at what is held of the church, once this transaction has committed: something may have freed it."""
+    await tx.execute(_WAKE, tx.tenant)

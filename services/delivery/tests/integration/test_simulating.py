@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
-from services.delivery.tests.integration.conftest import StartWorker, World, all_are
+from services.delivery.tests.integration.conftest import StartWorker, World, all_are, receipt
 
 from koinonia import api, clock
 from koinonia.carrier.simulated import SimulatedCarrier
@@ -27,13 +28,28 @@ from koinonia.events.messaging import (
 )
 from koinonia.ids import new_id
 from koinonia.security.identity import Identity
-from koinonia_delivery import recipients, trail
+from koinonia.testing.plans import explained
+from koinonia_delivery import churches, recipients, trail
+from koinonia_delivery.announcing import announce
 from koinonia_delivery.simulating import simulate
 from koinonia_delivery.store import doubts
 
 WaitUntil = Callable[..., Awaitable[object]]
 
 TEST_WORK = statement("test.test_work", "SELECT * FROM test_work ORDER BY recipient_id")
+HELD_FOR = statement(
+    "test.held_for", "UPDATE test_work SET held_at = held_at - $1::interval, due_at = clock_timestamp()"
+)
+WAITS = statement("test.waits", "SELECT max(extract(epoch FROM due_at - clock_timestamp()))::float8 FROM test_work")
+HOLD_MANY = statement(
+    "test.hold_many",
+    """
+    INSERT INTO test_work (recipient_id, church_id, due_at, held_at)
+    SELECT gen_random_uuid(), $1, clock_timestamp() + interval '1 hour', clock_timestamp()
+    FROM generate_series(1, 1000)
+    """,
+)
+PARKED = statement("test.parked", "SELECT count(*) FROM parked_receipts")
 BE_DUE = statement("test.test_be_due", "UPDATE test_work SET due_at = clock_timestamp() - interval '1 second'")
 SUPPRESSED = statement("test.suppressed", "SELECT count(*) FROM suppressions")
 SCANNED_TO = statement("test.scanned_to", "SELECT scanned_to FROM overdue_scan")
@@ -46,9 +62,32 @@ async def pending(world: World) -> int:
 
 async def simulated(world: World) -> None:
     """Let the simulated carrier have done what is due, and whatever waits be due next."""
-    await simulate(world.database, world.keys)
+    await simulate(world.database, world.keys, asyncio.Event())
     async with world.database.across_churches() as tx:
         await tx.execute(BE_DUE)
+
+
+async def waits(world: World) -> float:
+    """Until the last one is looked at."""
+    async with world.database.across_churches() as tx:
+        seconds: float = await tx.fetch_value(WAITS)
+        return seconds
+
+
+async def held_for(world: World, duration: timedelta) -> None:
+    """Let what is held have been so for this much longer, and be looked at."""
+    async with world.database.across_churches() as tx:
+        await tx.execute(HELD_FOR, duration)
+
+
+def ending(stopping: asyncio.Event) -> Callable[..., Awaitable[None]]:
+    """Announces as ever, and then the process is told to stop."""
+
+    async def announce_and_stop(*args: Any) -> None:
+        await announce(*args)
+        stopping.set()
+
+    return announce_and_stop
 
 
 async def to_the_end(world: World) -> None:
@@ -142,7 +181,7 @@ async def test_a_chunk_delivered_twice_or_by_two_streamers_counts_once(world: Wo
 async def test_two_replicas_at_once_do_each_step_once(world: World) -> None:
     message_id = await world.store(300, test=True)
     for _ in range(3):
-        await asyncio.gather(*(simulate(world.database, world.keys, batch=40) for _ in range(2)))
+        await asyncio.gather(*(simulate(world.database, world.keys, asyncio.Event(), batch=40) for _ in range(2)))
         async with world.database.across_churches() as tx:
             await tx.execute(BE_DUE)
     # What it was stored with, `world.store` has forgotten.
@@ -159,7 +198,7 @@ async def test_a_process_that_dies_in_a_step_has_done_nothing(world: World, monk
     with monkeypatch.context() as patched:
         patched.setattr("koinonia_delivery.simulating.announce", die)
         with pytest.raises(RuntimeError):
-            await simulate(world.database, world.keys)
+            await simulate(world.database, world.keys, asyncio.Event())
     assert set(await world.statuses(message_id)) == {"queued"}
     assert await world.updates() == []
     await to_the_end(world)
@@ -232,7 +271,7 @@ async def test_a_cancelled_test_goes_no_further_and_says_so(world: World) -> Non
 
 async def test_what_was_accepted_before_a_cancel_comes_to_its_end(world: World) -> None:
     message_id = await world.store(2, test=True)
-    await simulate(world.database, world.keys)
+    await simulate(world.database, world.keys, asyncio.Event())
     await world.cancel(message_id)
     await to_the_end(world)
     assert await world.statuses(message_id) == ["delivered"] * 2
@@ -258,6 +297,113 @@ async def test_tests_of_a_church_that_rests_rest_too(world: World) -> None:
     await world.apply("delivery.churches", SendingResumed(version=2))
     await to_the_end(world)
     assert await world.statuses(message_id) == ["delivered"]
+
+
+async def test_a_held_test_is_looked_at_ever_more_seldom_until_it_is_freed(world: World) -> None:
+    message_id = await world.store(3, test=True)
+    await world.apply(
+        "delivery.messages", MessagePaused(message_id=message_id, version=1, paused_at=clock.now(), test=True)
+    )
+    assert await simulate(world.database, world.keys, asyncio.Event()) == 3
+    assert 4 < await waits(world) <= 5
+    assert await simulate(world.database, world.keys, asyncio.Event()) == 0
+    for held, longest in ((timedelta(minutes=20), 600), (timedelta(days=30), 3600)):
+        await held_for(world, held)
+        assert await simulate(world.database, world.keys, asyncio.Event()) == 3
+        assert longest - 1 < await waits(world) < longest + 5
+    assert await simulate(world.database, world.keys, asyncio.Event()) == 0
+    await world.apply("delivery.messages", MessageResumed(message_id=message_id, version=2, test=True))
+    await simulate(world.database, world.keys, asyncio.Event())
+    assert await world.statuses(message_id) == ["sent"] * 3
+
+
+async def test_a_cancel_ends_what_was_held_for_long(world: World) -> None:
+    message_id = await world.store(1, test=True)
+    await world.apply(
+        "delivery.messages", MessagePaused(message_id=message_id, version=1, paused_at=clock.now(), test=True)
+    )
+    await simulate(world.database, world.keys, asyncio.Event())
+    await world.apply("delivery.messages", MessageCancelled(message_id=message_id, cancelled_at=clock.now(), test=True))
+    await simulate(world.database, world.keys, asyncio.Event())
+    assert await world.statuses(message_id) == ["cancelled"]
+
+
+@pytest.mark.parametrize("resting", ["church", "number"])
+async def test_what_waits_for_a_number_goes_on_with_it(world: World, resting: str) -> None:
+    async def rest(version: int) -> None:
+        if resting == "church":
+            said = SendingPaused(version=1, paused_at=clock.now()) if version == 1 else SendingResumed(version=2)
+            await world.apply("delivery.churches", said)
+        else:
+            async with world.database.tenant(world.church_id) as tx:
+                await churches.pause_number(tx, _owner(world), world.number_id, paused=version == 1)
+
+    await rest(1)
+    message_id = await world.store(1, test=True)
+    await simulate(world.database, world.keys, asyncio.Event())
+    assert await world.statuses(message_id) == ["queued"]
+    await rest(2)
+    await simulate(world.database, world.keys, asyncio.Event())
+    assert await world.statuses(message_id) == ["sent"]
+
+
+async def test_a_held_test_is_looked_at_when_it_expires(world: World) -> None:
+    message_id = await world.store(1, test=True, do_not_send_after=clock.now() + timedelta(minutes=10))
+    await world.apply(
+        "delivery.messages", MessagePaused(message_id=message_id, version=1, paused_at=clock.now(), test=True)
+    )
+    await simulate(world.database, world.keys, asyncio.Event())
+    await held_for(world, timedelta(days=1))
+    await simulate(world.database, world.keys, asyncio.Event())
+    assert 590 < await waits(world) < 600
+
+
+async def test_held_tests_cost_the_others_nothing(world: World) -> None:
+    for church_id in (world.church_id, *(new_id() for _ in range(19))):
+        async with world.database.tenant(church_id) as tx:
+            await tx.execute(HOLD_MANY, church_id)
+    message_id = await world.store(5, test=True)
+    with explained() as plans:
+        await simulate(world.database, world.keys, asyncio.Event())
+    assert await world.statuses(message_id) == ["sent"] * 5
+    taking, nothing = plans.by_name["test_work.take"]
+    assert (taking.rows, nothing.rows) == (5, 0)
+    assert taking.buffers < 20 * 10  # a few for each church
+    assert nothing.buffers < 10
+
+
+async def test_one_churchs_tests_do_not_keep_another_waiting(world: World) -> None:
+    small = World(world.database, world.keys, new_id())
+    await small.begin()
+    many = await world.store(300, test=True)
+    few = await small.store(4, test=True)
+    stopping = asyncio.Event()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("koinonia_delivery.simulating.announce", ending(stopping))
+        assert await simulate(world.database, world.keys, stopping, batch=100) == 54
+    assert await small.statuses(few) == ["sent"] * 4
+    assert (await world.statuses(many)).count("sent") == 50
+    assert await simulate(world.database, world.keys, asyncio.Event(), batch=100) == 250
+
+
+async def test_a_process_that_stops_begins_no_other_round(world: World) -> None:
+    message_id = await world.store(30, test=True)
+    stopping = asyncio.Event()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("koinonia_delivery.simulating.announce", ending(stopping))
+        assert await simulate(world.database, world.keys, stopping, batch=10) == 10
+    assert await simulate(world.database, world.keys, stopping) == 0
+    assert (await world.statuses(message_id)).count("queued") == 20
+
+
+async def test_a_receipt_of_the_real_carrier_changes_no_test(world: World) -> None:
+    message_id = await world.store(1, test=True)
+    (row,) = await world.rows(message_id)
+    await world.receive(receipt(row["id"], "delivered"))
+    assert await world.rows(message_id) == [row]
+    assert await world.updates() == []
+    async with world.database.across_churches() as tx:
+        assert await tx.fetch_value(PARKED) == 0
 
 
 async def test_one_that_came_too_late_expires(world: World) -> None:
@@ -298,7 +444,7 @@ async def test_a_test_reply_is_simulated_beside_live_ones(
 async def test_the_search_for_lost_receipts_passes_tests_by(world: World) -> None:
     old = clock.now() - timedelta(days=5)
     sent = await world.store(1, test=True, dispatched_at=old)
-    await simulate(world.database, world.keys)
+    await simulate(world.database, world.keys, asyncio.Event())
     paused = world.chunk([world.person(1)], test=True, dispatched_at=old + timedelta(seconds=1))
     await world.apply("delivery.messages", MessagePaused(message_id=paused.message_id, version=1, paused_at=old))
     await world.apply("delivery.chunks", paused)

@@ -3,7 +3,7 @@
 import pytest
 
 from koinonia.carrier.errors import is_known
-from koinonia_delivery.domain.simulating import COURSES, LATE_SECONDS, SOON_SECONDS, course_of, next_step
+from koinonia_delivery.domain.simulating import COURSES, LATE_SECONDS, SOON_SECONDS, course_of, next_step, rest
 
 
 def test_a_usual_phone_gets_its_text_after_a_moment() -> None:
@@ -39,6 +39,11 @@ def test_the_last_digits_tell_what_becomes_of_it(ending: str, statuses: list[str
 
 def test_one_takes_long_enough_to_be_watched() -> None:
     assert next_step("queued", course_of("+13125559007")).wait_seconds == LATE_SECONDS
+
+
+def test_a_held_one_is_looked_at_ever_more_seldom() -> None:
+    waits = [rest("queued", held_seconds).wait_seconds for held_seconds in (0.0, 9.0, 600.0, 1e6)]
+    assert waits == [5.0, 5.0, 300.0, 3600.0]
 
 
 def test_every_code_is_one_that_churches_can_read() -> None:

@@ -1,0 +1,2 @@
+DROP INDEX test_work_church;
+ALTER TABLE test_work DROP COLUMN held_at;
