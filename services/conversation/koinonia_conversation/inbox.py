@@ -16,7 +16,7 @@ from koinonia.errors import Conflict, NotFound, ValidationFailed
 from koinonia.events import Envelope
 from koinonia.events.carrier import MessageReceived
 from koinonia.events.common import RecipientStatus
-from koinonia.events.conversation import ReplyRequested
+from koinonia.events.conversation import ReplyRequested, ReplyRequestedForTest
 from koinonia.events.delivery import NumberChanged, RecipientsUpdated
 from koinonia.events.messaging import MembersChanged
 from koinonia.ids import derived_id, new_id
@@ -82,7 +82,8 @@ async def reply(tx: Transaction, conversation_id: UUID, content: str, actor: Ide
     )
     if not actor.test:
         await conversations.note_message(tx, conversation_id, reply_id, now, unread=0, opens=True)
-    wanted = ReplyRequested(
+    requested = ReplyRequestedForTest if actor.test else ReplyRequested
+    wanted = requested(
         conversation_id=conversation_id,
         reply_id=reply_id,
         number_id=conversation["number_id"],
@@ -92,7 +93,6 @@ async def reply(tx: Transaction, conversation_id: UUID, content: str, actor: Ide
         content=content,
         media_urls=(),
         requested_at=now,
-        test=actor.test,
     )
     await outbox.add(tx, wanted, acted(actor, "conversation.replied", "conversation", conversation_id))
     return reply_id

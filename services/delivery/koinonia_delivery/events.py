@@ -5,10 +5,16 @@ from collections.abc import Sequence
 from koinonia.bus import Subscription
 from koinonia.events.carrier import MessageReceived, StatusReceived
 from koinonia.events.compliance import ComplianceReplyRequested, SuppressionAdded, SuppressionRemoved
-from koinonia.events.conversation import ReplyRequested
+from koinonia.events.conversation import ReplyRequested, ReplyRequestedForTest
 from koinonia.events.delivery import EmailRequested, MarkerSent
 from koinonia.events.gateway import BacklogReported, ChurchChanged
-from koinonia.events.messaging import MembersChanged, RecipientsResolved, SendingPaused, SendingResumed
+from koinonia.events.messaging import (
+    MembersChanged,
+    RecipientsResolved,
+    RecipientsResolvedForTest,
+    SendingPaused,
+    SendingResumed,
+)
 from koinonia_delivery import chunks, churches, consents, emails, holds, messages, texts
 from koinonia_delivery.messages import Bells
 from koinonia_delivery.receipts import Receipts
@@ -27,9 +33,16 @@ def subscriptions(receipts: Receipts, bells: Bells) -> Sequence[Subscription]:
                 SendingResumed: churches.pause_sending,
             },
         ),
-        Subscription("delivery.chunks", {RecipientsResolved: chunks.store}),
+        Subscription("delivery.chunks", {RecipientsResolved: chunks.store, RecipientsResolvedForTest: chunks.store}),
         messages.subscription(bells),
-        Subscription("delivery.texts", {ReplyRequested: texts.reply, ComplianceReplyRequested: texts.answer}),
+        Subscription(
+            "delivery.texts",
+            {
+                ReplyRequested: texts.reply,
+                ReplyRequestedForTest: texts.reply,
+                ComplianceReplyRequested: texts.answer,
+            },
+        ),
         Subscription("delivery.emails", {EmailRequested: emails.request}),
         # Repeats are harmless by rank: no inbox.
         Subscription(

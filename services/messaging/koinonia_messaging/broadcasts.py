@@ -9,7 +9,7 @@ from koinonia.bus import outbox
 from koinonia.db import Transaction
 from koinonia.events import Envelope, Event
 from koinonia.events.billing import MessageAuthorized, MessageDeclined
-from koinonia.events.messaging import MessageDispatched, MessageDue, RecipientsResolved
+from koinonia.events.messaging import MessageDispatched, MessageDue, RecipientsResolved, RecipientsResolvedForTest
 from koinonia_messaging import progress
 from koinonia_messaging.domain.audience import Page, compose_page, page_of
 from koinonia_messaging.domain.messages import outline
@@ -102,15 +102,15 @@ async def _events(tx: Transaction, broadcast: Broadcast, page: Page, *, is_last:
     assert broadcast.dispatched_at is not None  # noqa: S101 - stream_page has looked
     events: list[Event] = []
     if page.recipients:
+        resolved = RecipientsResolvedForTest if broadcast.test else RecipientsResolved
         events.append(
-            RecipientsResolved(
+            resolved(
                 message_id=broadcast.id,
                 dispatched_at=broadcast.dispatched_at,
                 content=broadcast.text.content,
                 media_urls=tuple(broadcast.media_urls),
                 recipients=page.recipients,
                 number_id=broadcast.number_id,
-                test=broadcast.test,
             )
         )
     if is_last:

@@ -87,7 +87,7 @@ def queues_of(service: str) -> tuple[str, ...]:
 
 def types_of(service: str) -> tuple[str, ...]:
     """The event types that a service may publish: its own, what it did, for the audit log, and what it may ask for."""
-    return tuple(each.TYPE for each in ALL if service in publishers_of(each))
+    return tuple(dict.fromkeys(each.TYPE for each in ALL if service in publishers_of(each)))
 
 
 def publishers_of(event_type: type[Event]) -> frozenset[str]:

@@ -3,6 +3,8 @@
 Source: JSON Schema 2020-12; AsyncAPI 3.0.0.
 """
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -81,7 +83,9 @@ def asyncapi() -> dict[str, Any]:
             "description": "CloudEvents 1.0 in structured JSON on a durable topic exchange; routing key = type.",
         },
         "defaultContentType": CONTENT_TYPE,
-        "channels": {event_type.TYPE: _channel(event_type) for event_type in ALL},
+        "channels": {
+            name: _channel(list(versions)) for name, versions in groupby(ALL, key=lambda event_type: event_type.TYPE)
+        },
         "operations": {
             f"receive.{queue}.{event_type.TYPE}": {
                 "action": "receive",
@@ -94,17 +98,20 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
-def _channel(event_type: type[Event]) -> dict[str, Any]:
+def _channel(versions: Sequence[type[Event]]) -> dict[str, Any]:
+    """The channel of a type, of which more than one version may be published."""
+    first = versions[0]
     return {
-        "address": event_type.TYPE,
-        "description": (event_type.__doc__ or "").strip(),
+        "address": first.TYPE,
+        "description": (first.__doc__ or "").strip(),
         "messages": {
-            event_type.TYPE: {
-                "name": event_type.TYPE,
+            each.TYPE if each is first else f"{each.TYPE}.v{each.VERSION}": {
+                "name": each.TYPE,
                 "contentType": CONTENT_TYPE,
-                "payload": {"$ref": f"./events/{event_type.TYPE}.v{event_type.VERSION}.schema.json"},
-                "examples": [{"payload": event_example(event_type)}],
+                "payload": {"$ref": f"./events/{each.TYPE}.v{each.VERSION}.schema.json"},
+                "examples": [{"payload": event_example(each)}],
             }
+            for each in versions
         },
         "bindings": {
             "amqp": {"is": "routingKey", "exchange": {"name": EXCHANGE, "type": "topic", "durable": True, "vhost": "/"}}

@@ -44,6 +44,13 @@ class ReplyRequested(Event, frozen=True, kw_only=True):
     test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
+class ReplyRequestedForTest(ReplyRequested, frozen=True, kw_only=True):
+    """A test's reply. A process that knows no tests cannot read this version, and sends it to nobody."""
+
+    VERSION: ClassVar[int] = 2
+    test: Literal[True] = True
+
+
 class ConversationExportCollected(ExportCollected, frozen=True, kw_only=True):
     """Conversation's part of an export."""
 
@@ -60,6 +67,7 @@ EVENTS = (
     ConversationMessageReceived,
     ConversationChanged,
     ReplyRequested,
+    ReplyRequestedForTest,
     ConversationExportCollected,
     ConversationErasureCompleted,
 )

@@ -104,6 +104,13 @@ class RecipientsResolved(Event, frozen=True, kw_only=True):
     test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
+class RecipientsResolvedForTest(RecipientsResolved, frozen=True, kw_only=True):
+    """A page of a test's audience. A process that knows no tests cannot read this version, and sends it to nobody."""
+
+    VERSION: ClassVar[int] = 2
+    test: Literal[True] = True
+
+
 class MessageDispatched(Event, frozen=True, kw_only=True):
     """The whole audience of a broadcast has been published."""
 
@@ -186,6 +193,7 @@ EVENTS = (
     MessageAccepted,
     MessageDue,
     RecipientsResolved,
+    RecipientsResolvedForTest,
     MessageDispatched,
     MessageCancelled,
     MessagePaused,

@@ -10,9 +10,11 @@ from koinonia.bus.topology import QUEUES, service_of
 from koinonia.contracts.events import asyncapi, event_example, event_schema
 from koinonia.contracts.samples import sample
 from koinonia.db.roles import SERVICES
-from koinonia.events import ALL, Envelope, Event, UnknownEvent, Unreadable, decode, encode
+from koinonia.events import ALL, Envelope, Event, UnknownEvent, Unreadable, decode, encode, schema_name
+from koinonia.events import envelope as envelopes
 from koinonia.events.audit import ActionRecorded
-from koinonia.events.messaging import MembersChanged, MessageAccepted
+from koinonia.events.conversation import ReplyRequestedForTest
+from koinonia.events.messaging import MembersChanged, MessageAccepted, RecipientsResolvedForTest
 from koinonia.ids import id_time, new_id
 
 TYPES = pytest.mark.parametrize("event_type", ALL, ids=lambda each: each.TYPE)
@@ -41,6 +43,22 @@ def test_an_old_reader_bears_a_new_field(event_type: type[Event]) -> None:
     example = event_example(event_type)
     example["data"]["addedLater"] = {"x": [1]}
     assert isinstance(decode(msgspec.json.encode(example)).data, event_type)
+
+
+@pytest.mark.parametrize("event_type", [RecipientsResolvedForTest, ReplyRequestedForTest])
+def test_a_tests_text_is_not_read_by_a_process_that_knows_no_tests(
+    event_type: type[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = msgspec.json.encode(event_example(event_type))
+    assert decode(body).data.test
+    monkeypatch.delitem(envelopes._decoders, schema_name(event_type))
+    with pytest.raises(UnknownEvent):
+        decode(body)
+    live = event_example(event_type)
+    live["data"]["test"] = False
+    monkeypatch.undo()
+    with pytest.raises(Unreadable):
+        decode(msgspec.json.encode(live))
 
 
 def test_types_are_named_after_their_publisher_and_unique() -> None:

@@ -19,7 +19,7 @@ from koinonia.db.statistics import StatementLog
 from koinonia.events import Envelope
 from koinonia.events.audit import ActionRecorded
 from koinonia.events.carrier import MessageReceived
-from koinonia.events.conversation import ReplyRequested
+from koinonia.events.conversation import ReplyRequested, ReplyRequestedForTest
 from koinonia.events.delivery import NumberChanged, RecipientsUpdated
 from koinonia.events.messaging import MembersChanged, MemberState
 from koinonia.ids import new_id
@@ -410,7 +410,7 @@ async def test_a_test_reply_is_marked_and_leaves_the_conversation_as_it_was(chur
 
     status, reply = await ask(api.REPLY, test=True, body={"content": "A test"})
     assert (status, reply["test"], reply["status"]) == (202, True, "queued")
-    wanted = await box.bus.next(ReplyRequested)
+    wanted = await box.bus.next(ReplyRequestedForTest)
     assert (wanted.data.test, str(wanted.data.reply_id)) == (True, reply["id"])
     act = await box.bus.next(ActionRecorded, lambda act: act.action == "conversation.replied")
     assert act.data.details == {"test": "true"}

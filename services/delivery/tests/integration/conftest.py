@@ -25,6 +25,7 @@ from koinonia.events.messaging import (
     MessagePaused,
     MessageResumed,
     RecipientsResolved,
+    RecipientsResolvedForTest,
     ResolvedRecipient,
 )
 from koinonia.ids import derived_id, new_id
@@ -168,9 +169,8 @@ class World:
             for each in people
         ]
         values = {"content": "Hi {{firstName}}", "media_urls": (), **fields}
-        return RecipientsResolved(
-            message_id=message_id, dispatched_at=dispatched_at, recipients=tuple(recipients), **values
-        )
+        resolved = RecipientsResolvedForTest if values.pop("test", False) else RecipientsResolved
+        return resolved(message_id=message_id, dispatched_at=dispatched_at, recipients=tuple(recipients), **values)
 
     def envelope(self, event: E, *, church_id: UUID | None = None, event_id: UUID | None = None) -> Envelope[E]:
         """An event of the church."""

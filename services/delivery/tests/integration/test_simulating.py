@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from services.delivery.tests.integration.conftest import StartWorker, World, all_are, receipt
 
@@ -14,7 +15,7 @@ from koinonia.carrier.simulated import SimulatedCarrier
 from koinonia.db import statement
 from koinonia.errors import Conflict
 from koinonia.events.carrier import MessageReceived
-from koinonia.events.conversation import ReplyRequested
+from koinonia.events.conversation import ReplyRequestedForTest
 from koinonia.events.delivery import BroadcastStopped
 from koinonia.events.gateway import ChurchChanged
 from koinonia.events.messaging import (
@@ -133,6 +134,15 @@ async def test_the_carriers_record_holds_nothing_of_a_test_while_live_texts_flow
     assert sum(each.accepted_segments for each in updates if each.test) == 0
     assert sum(each.accepted_segments for each in updates if not each.test) == 120
     assert (await world.work(), await pending(world)) == ([], 0)
+
+
+async def test_a_mark_in_the_first_version_counts_as_well(world: World) -> None:
+    """As a process published it that knew tests and not the second version."""
+    live = world.chunk([world.person(0)])
+    await world.apply("delivery.chunks", msgspec.structs.replace(live, test=True))
+    await to_the_end(world)
+    assert await world.statuses(live.message_id) == ["delivered"]
+    assert await world.work() == []
 
 
 async def test_no_claim_sees_a_test(world: World) -> None:
@@ -416,7 +426,7 @@ async def test_a_test_reply_is_simulated_beside_live_ones(
     world: World, carrier: SimulatedCarrier, start_worker: StartWorker, wait_until: WaitUntil
 ) -> None:
     person = world.person(3)
-    wanted = ReplyRequested(
+    wanted = ReplyRequestedForTest(
         conversation_id=new_id(),
         reply_id=new_id(),
         number_id=world.number_id,
@@ -426,7 +436,6 @@ async def test_a_test_reply_is_simulated_beside_live_ones(
         content="A test",
         media_urls=(),
         requested_at=clock.now(),
-        test=True,
     )
     envelope = world.envelope(wanted)
     await world.apply("delivery.texts", envelope)

@@ -23,6 +23,7 @@ from koinonia.events.messaging import (
     MessagePaused,
     MessageResumed,
     RecipientsResolved,
+    RecipientsResolvedForTest,
 )
 from koinonia.service import Running
 from koinonia.testing.fixtures import wait_until
@@ -87,6 +88,8 @@ async def test_every_event_of_a_test_has_the_mark_and_none_of_another(church: Ch
                 MessageCompleted,
             )
         }
+        if test:
+            everything.add(RecipientsResolvedForTest.__name__)  # who knows no tests cannot read it
         assert await marks(church, message_id) == {name: {test} for name in everything}
         assert (await marks(church, cancelled))[MessageCancelled.__name__] == {test}
 
