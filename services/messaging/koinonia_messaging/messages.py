@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from koinonia import clock, sms
-from koinonia.api.messages import Message, MessagePreview, SendRequest
+from koinonia.api.messages import MOST_TEST_RECIPIENTS, Message, MessagePreview, SendRequest
 from koinonia.audit import acted
 from koinonia.bus import outbox
 from koinonia.db import Transaction
@@ -38,11 +38,13 @@ async def accept(tx: Transaction, actor: Identity, request: SendRequest) -> Mess
 
     Raises:
         AudienceEmpty: nobody in the audience can be texted.
-        ValidationFailed: a target or the number is not the church's, or the text is too long.
+        ValidationFailed: a target or the number not the church's, a text too long, a test's audience too large.
     """
     target, figures = await _count(tx, request)
     if figures.textable == 0:
         raise AudienceEmpty(details=[FieldError("targetIds", "Nobody in there can be texted")])
+    if actor.test and figures.numbers > MOST_TEST_RECIPIENTS:
+        raise ValidationFailed.field("targetIds", f"Over {MOST_TEST_RECIPIENTS} recipients, the most of a test key")
     taken = outline(request.content, bool(request.media_urls), figures)
     check_length(taken)
     message = NewMessage(

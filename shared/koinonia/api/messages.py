@@ -24,6 +24,8 @@ from koinonia.api.common import (
 from koinonia.api.endpoint import SENDERS, Endpoint
 from koinonia.errors import FieldError
 
+MOST_TEST_RECIPIENTS = 1000
+"""Of one message that is sent with a test key."""
 TargetType = Literal["individual", "groups", "branches", "all"]
 Encoding = Literal["GSM-7", "UCS-2"]
 MessageStatus = Literal[
@@ -463,7 +465,7 @@ SEND = Endpoint(
     summary="Send a message",
     description="Accepted here, sent afterwards: watch it by its events. An audience in which nobody can be texted is "
     "refused with 400. With a test key the simulated carrier answers in place of the real one: nobody is texted, and "
-    "nobody pays.",
+    f"nobody pays; an audience of over {MOST_TEST_RECIPIENTS} recipients is refused with 400 then.",
     request=SendRequest,
     response=MessageEnvelope,
     status=202,

@@ -9,7 +9,7 @@ from services.messaging.tests.integration.conftest import Church, envelope
 
 from koinonia.api import churches, groups, members, messages
 from koinonia.db import statement
-from koinonia.errors import Forbidden
+from koinonia.errors import Forbidden, ValidationFailed
 from koinonia.events.audit import ActionRecorded
 from koinonia.events.billing import MessageAuthorized, MessageCredited
 from koinonia.events.delivery import BroadcastStopped, RecipientsUpdated
@@ -109,6 +109,20 @@ async def test_the_audience_is_that_of_a_live_message(church: Church) -> None:
     assert [sorted(str(each.left_out) for each in chunks[test]) for test in (False, True)] == [
         ["None", "None", "None", "suppressed"]
     ] * 2
+
+
+async def test_a_test_has_a_thousand_recipients_at_most(church: Church, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert messages.MOST_TEST_RECIPIENTS == 1000
+    monkeypatch.setattr("koinonia_messaging.messages.MOST_TEST_RECIPIENTS", 3)
+    await church.add_crowd(3)
+    with_test_key(church)
+    await church.dispatch()
+    await church.add_crowd(4)
+    with pytest.raises(ValidationFailed) as refused:
+        await church.dispatch()
+    assert [each.field for each in refused.value.details] == ["targetIds"]
+    with_session(church)
+    await church.dispatch()
 
 
 async def test_one_that_pauses_itself_or_is_declined_has_the_mark(church: Church) -> None:
