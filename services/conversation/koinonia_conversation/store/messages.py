@@ -67,23 +67,22 @@ async def find(tx: Transaction, message_id: UUID) -> asyncpg.Record | None:
     return await tx.fetch_row(_FIND, message_id)
 
 
-_LIST_PAGE = statement(
-    "conversation_messages.list_page",
-    f"""
+_PAGE = f"""
     SELECT {_COLUMNS}
     FROM conversation_messages
-    WHERE conversation_id = $1 AND ($2::uuid IS NULL OR id < $2) AND ($4 OR NOT test)
+    WHERE conversation_id = $1 AND ($2::uuid IS NULL OR id < $2) AND {{}}
     ORDER BY id DESC
     LIMIT $3
-    """,
-)
+"""
+_LIST_PAGE = statement("conversation_messages.list_page", _PAGE.format("NOT test"))
+_LIST_WITH_TESTS = statement("conversation_messages.list_with_tests", _PAGE.format("true"))
 
 
 async def list_page(
     tx: Transaction, conversation_id: UUID, before: UUID | None, limit: int, *, tests: bool
 ) -> list[asyncpg.Record]:
     """A page of a conversation's texts, newest first, with ``tests`` among them or without."""
-    return await tx.fetch(_LIST_PAGE, conversation_id, before, limit, tests)
+    return await tx.fetch(_LIST_WITH_TESTS if tests else _LIST_PAGE, conversation_id, before, limit)
 
 
 _ADVANCE = statement(

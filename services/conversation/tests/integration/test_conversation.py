@@ -27,13 +27,25 @@ from koinonia.security.keys import Keys
 from koinonia.service import Running
 from koinonia.settings import ServiceSettings
 from koinonia.testing.fixtures import wait_until
+from koinonia.testing.plans import explained
 from koinonia.testing.services import PRINCIPAL_ID, BusProbe, Caller, StartService
 from koinonia.trail import TELL, Question
 from koinonia_conversation import inbox
 from koinonia_conversation.app import build
+from koinonia_conversation.store import messages
 
 PHONE = "+12055550142"
 NUMBER_ID = new_id()
+ADD_TESTS = statement(
+    "test.add_tests",
+    """
+    INSERT INTO conversation_messages (
+        id, church_id, conversation_id, direction, content, media_urls, status, status_rank, sent_by, created_at, test
+    )
+    SELECT id, $1, $2, 'outbound', 'A test', '{}', 'delivered', 4, $2, clock_timestamp(), true
+    FROM unnest($3::uuid[]) AS id
+    """,
+)
 Service = Running[ServiceSettings]
 
 
@@ -397,6 +409,17 @@ async def test_a_trail_tells_who_wrote_a_reply_and_nothing_of_its_words(church: 
     assert "secret" not in str(part)
     assert (await told("broadcast", church.church_id))["entries"] == []
     assert (await told("reply", new_id()))["entries"] == []
+
+
+async def test_a_page_without_tests_reads_none(church: Inbox) -> None:
+    await church.receive("Hello")
+    conversation_id = UUID((await church.first())["id"])
+    with explained() as plans:
+        async with church.service.parts.database.tenant(church.church_id) as tx:
+            await tx.execute(ADD_TESTS, church.church_id, conversation_id, [new_id() for _ in range(3000)])
+            page = await messages.list_page(tx, conversation_id, None, 21, tests=False)
+    assert [each["content"] for each in page] == ["Hello"]
+    assert plans.of("conversation_messages.list_page").buffers < 20
 
 
 async def test_a_test_reply_is_marked_and_leaves_the_conversation_as_it_was(church: Inbox) -> None:

@@ -25,16 +25,34 @@ from koinonia.events.messaging import (
     RecipientsResolved,
     RecipientsResolvedForTest,
 )
+from koinonia.ids import new_id
 from koinonia.service import Running
 from koinonia.testing.fixtures import wait_until
+from koinonia.testing.plans import explained
 from koinonia.testing.services import BusProbe, Caller, StartService
 from koinonia_messaging import messages as cases
 from koinonia_messaging import pauses
 from koinonia_messaging.app import build
 from koinonia_messaging.settings import MessagingSettings
+from koinonia_messaging.store import messages as message_store
 
 _ASK_AGAIN = statement(
     "test.ask_again", "UPDATE messages SET version = version + 1, awaiting_answer = true WHERE id = $1"
+)
+_REPEAT_AS_TESTS = statement(
+    "test.repeat_as_tests",
+    """
+    INSERT INTO messages (
+        id, church_id, status, content, media_urls, target_type, target_ids, tags, encoding, segments, segment_bound,
+        total_recipients, created_at, due_at, test
+    )
+    SELECT
+        test_id, church_id, status, content, media_urls, target_type, target_ids, tags, encoding, segments,
+        segment_bound, total_recipients, created_at, due_at, true
+    FROM messages
+    CROSS JOIN unnest($2::uuid[]) AS test_id
+    WHERE id = $1
+    """,
 )
 ALL = {"content": "Hi {{firstName}}", "targetType": "all"}
 MARKED = tuple(each for each in EVENTS if "test" in each.__struct_fields__)
@@ -197,6 +215,18 @@ async def test_lists_hold_tests_or_the_rest(service: Service, church: Church, ca
     assert status == 400  # a cursor of the other list
     status, message = await caller(service, messages.GET, church_id=church.id, ids={"id": UUID(sent[True][0])})
     assert (status, message["test"]) == (200, True)
+
+
+async def test_a_page_of_live_messages_reads_no_tests(church: Church) -> None:
+    await church.add_crowd(1)
+    live = (await church.send()).id
+    async with church.database.tenant(church.id) as tx:
+        await tx.execute(_REPEAT_AS_TESTS, live, [new_id() for _ in range(3000)])
+    with explained() as plans:
+        async with church.database.tenant(church.id) as tx:
+            (shown,) = await message_store.list_page(tx, None, 21, status=None, pattern=None, tag=None)
+    assert shown.id == live
+    assert plans.of("messages.list_page").buffers < 10
 
 
 async def test_a_test_key_reads_and_changes_nothing_else(service: Service, church: Church, caller: Caller) -> None:
