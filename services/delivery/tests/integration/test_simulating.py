@@ -32,6 +32,7 @@ from koinonia.security.identity import Identity
 from koinonia.testing.plans import explained
 from koinonia_delivery import churches, recipients, trail
 from koinonia_delivery.announcing import announce
+from koinonia_delivery.domain.simulating import FIRST_LOOK_SECONDS
 from koinonia_delivery.simulating import simulate
 from koinonia_delivery.store import doubts
 
@@ -41,7 +42,9 @@ TEST_WORK = statement("test.test_work", "SELECT * FROM test_work ORDER BY recipi
 HELD_FOR = statement(
     "test.held_for", "UPDATE test_work SET held_at = held_at - $1::interval, due_at = clock_timestamp()"
 )
-WAITS = statement("test.waits", "SELECT max(extract(epoch FROM due_at - clock_timestamp()))::float8 FROM test_work")
+WAITS = statement(
+    "test.waits", "SELECT coalesce(max(extract(epoch FROM due_at - clock_timestamp())), 0)::float8 FROM test_work"
+)
 HOLD_MANY = statement(
     "test.hold_many",
     """
@@ -294,6 +297,32 @@ async def test_a_paused_test_rests_and_goes_on(world: World) -> None:
     await to_the_end(world)
     assert set(await world.statuses(message_id)) == {"queued"}
     await world.apply("delivery.messages", MessageResumed(message_id=message_id, version=2, test=True))
+    await to_the_end(world)
+    assert set(await world.statuses(message_id)) == {"delivered"}
+
+
+async def test_pauses_and_resumptions_cross_rounds_and_nothing_is_left_held(world: World) -> None:
+    message_id = await world.store(200, test=True)
+
+    async def turn() -> None:
+        for version in range(1, 21, 2):
+            paused = MessagePaused(message_id=message_id, version=version, paused_at=clock.now(), test=True)
+            await world.apply("delivery.messages", paused)
+            await world.apply(
+                "delivery.messages", MessageResumed(message_id=message_id, version=version + 1, test=True)
+            )
+
+    async def rest() -> None:
+        for version in range(1, 11, 2):
+            await world.apply("delivery.churches", SendingPaused(version=version, paused_at=clock.now()))
+            await world.apply("delivery.churches", SendingResumed(version=version + 1))
+
+    async def answer() -> None:
+        for _ in range(20):
+            await simulate(world.database, world.keys, asyncio.Event(), batch=20)
+
+    await asyncio.gather(turn(), rest(), answer(), answer())
+    assert await waits(world) < FIRST_LOOK_SECONDS + 0.5
     await to_the_end(world)
     assert set(await world.statuses(message_id)) == {"delivered"}
 
