@@ -32,6 +32,7 @@ from .tenants import (
 NewChurch = Callable[[], Awaitable[Church]]
 
 REPLAYED = "Idempotent-Replayed"
+ROTATE = "POST /api/admin/api-keys/{id}/rotate"  # a key may rotate itself alone
 UNLIKE = frozenset({"date", "x-request-id"})
 _TIMES = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _KEYS = re.compile(r"koi_live_\w+")
@@ -145,7 +146,7 @@ class Trial:
         repeated = iter(used.new)
         request = used.ask.filled(used.route, lambda _place: own, lambda _form: next(repeated))
         request.headers.update({KEY: key})
-        if {"apiKey": []} in used.route.operation["security"]:
+        if {"apiKey": []} in used.route.operation["security"] and str(used.route) != ROTATE:
             request.headers["Authorization"] = f"Bearer {api_key}"  # another of our principals
         for replayed in (None, "true"):
             answer = await self._send(request)

@@ -22,11 +22,13 @@ TEMPLATES: Mapping[EmailTemplate, frozenset[str]] = {
     "mfa-on": frozenset({"name", "church"}),
     "mfa-off": frozenset({"name", "church"}),
     "invitation": frozenset({"name", "church", "inviter", "token", "valid_for"}),
+    "api-key-made": frozenset({"name", "church", "maker", "key"}),
 }
 """The fields of each template, all needed.
 
-``name``: the first name of whom it goes to; ``church``: the church's; ``inviter``: a full name; ``valid_for``: how long
-the token works, as people say it (``30 minutes``); ``codes_left``: a number.
+``name``: the first name of whom it goes to; ``church``: the church's; ``inviter``, ``maker``: a full name;
+``valid_for``: how long the token works, as people say it (``30 minutes``); ``codes_left``: a number; ``key``: an API
+key's name.
 """
 
 

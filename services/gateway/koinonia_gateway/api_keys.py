@@ -1,23 +1,35 @@
-"""API keys: made, listed, rotated, revoked."""
+"""API keys: made, listed, rotated, revoked.
+
+Who does so is looked at again under the church's lock, which whoever changes admins holds too: neither an admin who was
+removed a moment ago nor a key that was revoked leaves a key behind. Owners get an e-mail of each that a person made.
+"""
 
 from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
-from koinonia import clock
+from koinonia import clock, emails
 from koinonia.api.auth import ApiKey, ApiKeyCreated, ApiKeyRequest
 from koinonia.api.common import Page, PageQuery
+from koinonia.api.endpoint import MANAGERS
 from koinonia.bus import outbox
 from koinonia.db import Transaction
 from koinonia.db.cursor import decode_cursor, encode_cursor
-from koinonia.errors import Conflict, NotFound, ValidationFailed
+from koinonia.errors import AuthenticationFailed, Conflict, Forbidden, NotFound, ValidationFailed
 from koinonia.ids import new_id
 from koinonia.security import api_keys as secrets
+from koinonia.security.keys import Keys
 from koinonia_gateway.audit import Actor
+from koinonia_gateway.store import admins
 from koinonia_gateway.store import api_keys as store
 
 _LISTING = "api_keys"
+_NOTICE_LIFE = timedelta(days=2)  # so long it is worth telling that there is a new key
+
+
+class NotItself(Forbidden):
+    """A key rotates itself and no other."""
 
 
 async def list_page(tx: Transaction, query: PageQuery) -> Page[ApiKey]:
@@ -30,12 +42,15 @@ async def list_page(tx: Transaction, query: PageQuery) -> Page[ApiKey]:
     return Page(data=[_view(row) for row in page], has_more=has_more, next_cursor=cursor)
 
 
-async def create(tx: Transaction, request: ApiKeyRequest, actor: Actor) -> ApiKeyCreated:
+async def create(tx: Transaction, keys: Keys, request: ApiKeyRequest, actor: Actor) -> ApiKeyCreated:
     """Make a key; its text is in this answer and nowhere else.
 
     Raises:
+        AuthenticationFailed: the actor is no admin any more.
+        Forbidden: the actor has another role by now.
         ValidationFailed: it would have expired already.
     """
+    church, acting = await _lock(tx, actor)
     now = clock.now()
     if request.expires_at is not None and request.expires_at <= now:
         raise ValidationFailed.field("expiresAt", "Must be in the future")
@@ -56,19 +71,25 @@ async def create(tx: Transaction, request: ApiKeyRequest, actor: Actor) -> ApiKe
     await outbox.add(
         tx, actor.did("api_key.created", target=("api_key", row["id"]), role=request.role, kind=request.kind)
     )
+    await _tell_owners(tx, keys, church, acting, request.name)
     return ApiKeyCreated(api_key=_view(row), key=text)
 
 
-async def rotate(tx: Transaction, key_id: UUID, overlap: timedelta, actor: Actor) -> ApiKeyCreated:
+async def rotate(tx: Transaction, keys: Keys, key_id: UUID, overlap: timedelta, actor: Actor) -> ApiKeyCreated:
     """Make a key's successor, of the same name, kind, role and expiry; both open until the overlap ends.
 
     Raises:
+        AuthenticationFailed: the actor is no admin, or no key, any more.
+        Forbidden: the actor has another role by now, or is another key.
         NotFound: there is no such key.
         Conflict: it has a successor already, or has expired.
     """
+    church, acting = await _lock(tx, actor)
     old = await store.find(tx, key_id)
     if old is None:
         raise NotFound
+    if actor.kind == "api_key" and actor.id != key_id:
+        raise NotItself
     now = clock.now()
     text, key = secrets.make(old["kind"])
     row = await store.rotate(
@@ -89,6 +110,8 @@ async def rotate(tx: Transaction, key_id: UUID, overlap: timedelta, actor: Actor
             "api_key.rotated", target=("api_key", key_id), successor=str(row["id"]), overlapSeconds=overlap_seconds
         ),
     )
+    if actor.kind == "session":
+        await _tell_owners(tx, keys, church, acting, old["name"])
     return ApiKeyCreated(api_key=_view(row), key=text)
 
 
@@ -96,8 +119,11 @@ async def revoke(tx: Transaction, key_id: UUID, actor: Actor) -> None:
     """End a key.
 
     Raises:
+        AuthenticationFailed: the actor is no admin, or no key, any more.
+        Forbidden: the actor has another role by now.
         NotFound: there is no such key.
     """
+    await _lock(tx, actor)
     if not await store.revoke(tx, key_id, clock.now()):
         raise NotFound
     await outbox.add(tx, actor.did("api_key.revoked", target=("api_key", key_id)))
@@ -113,6 +139,40 @@ async def show_again(tx: Transaction, key_id: UUID) -> ApiKeyCreated:
     if row is None:
         raise NotFound
     return ApiKeyCreated(api_key=_view(row), key=None)
+
+
+async def _lock(tx: Transaction, actor: Actor) -> tuple[str, asyncpg.Record]:
+    """Let nobody change admins or keys until the transaction ends; answers the church's name, and the actor's row.
+
+    Raises:
+        AuthenticationFailed: the admin was removed, or the key revoked, a moment ago.
+        Forbidden: the role is another by now.
+    """
+    church = await admins.lock_church(tx)
+    if actor.id is None:
+        raise AuthenticationFailed
+    row = await (store if actor.kind == "api_key" else admins).find(tx, actor.id)
+    if row is None:
+        raise AuthenticationFailed
+    if row["role"] not in MANAGERS:
+        raise Forbidden
+    return church, row
+
+
+async def _tell_owners(tx: Transaction, keys: Keys, church: str, maker: asyncpg.Record, key_name: str) -> None:
+    """Mail to each owner that a person has made a key: whoever sits at an open browser could."""
+    said = {"church": church, "maker": f"{maker['first_name']} {maker['last_name']}", "key": key_name}
+    for owner in (await admins.list_deciding(tx)).values():
+        await emails.request(
+            tx,
+            keys,
+            tx.tenant,
+            "api-key-made",
+            email_ciphertext=owner["email_ciphertext"],
+            fields={"name": owner["first_name"], **said},
+            email_id=new_id(),
+            expires_at=clock.now() + _NOTICE_LIFE,
+        )
 
 
 def _view(row: asyncpg.Record) -> ApiKey:

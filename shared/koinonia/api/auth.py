@@ -319,10 +319,12 @@ CREATE_API_KEY = Endpoint(
     path="/api/admin/api-keys",
     owner="gateway",
     summary="Make an API key",
+    description="The church's owners are told by e-mail.",
     request=ApiKeyRequest,
     response=ApiKeyCreated,
     status=201,
     roles=MANAGERS,
+    people_only=True,
     idempotent=True,
 )
 ROTATE_API_KEY = Endpoint(
@@ -332,7 +334,8 @@ ROTATE_API_KEY = Endpoint(
     owner="gateway",
     summary="Give an API key a successor",
     description="Makes a key of the same name, kind, role and expiry. The old one opens for `overlapHours` more (24 "
-    "unless said otherwise, a week at most), so that programs can be changed in turn; both are in the list.",
+    "unless said otherwise, a week at most), so that programs can be changed in turn; both are in the list. An API key "
+    "rotates itself and no other; where a person does, the church's owners are told by e-mail.",
     query=RotateQuery,
     response=ApiKeyCreated,
     roles=MANAGERS,

@@ -16,6 +16,7 @@ EmailTemplate = Literal[
     "mfa-on",
     "mfa-off",
     "invitation",
+    "api-key-made",
 ]
 
 

@@ -93,6 +93,13 @@ WORDS: Mapping[str, _Words] = {
         has_token=True,
         after=(_ONCE, "If you do not know what this is about, there is nothing to do."),
     ),
+    "api-key-made": _Words(
+        subject="A new API key for {church}",
+        before=(
+            "{maker} has made the API key “{key}” just now. A program that has it can act for {church}.",
+            "If nobody of you needed it, revoke it at once in the settings, and let {maker} choose a new password.",
+        ),
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from koinonia.api.auth import ApiKey, ApiKeyCreated, ApiKeyRequest, RotateQuery
 from koinonia.api.churches import ChurchSettings, ChurchSettingsPatch
 from koinonia.api.common import NoQuery, Page, PageQuery
 from koinonia.db import Transaction
+from koinonia.security.keys import Keys
 from koinonia.web import Call, Handler
 from koinonia_gateway import api_keys
 from koinonia_gateway import churches as church_cases
@@ -31,40 +32,46 @@ async def rebuild_settings(call: Call[Any, NoQuery], tx: Transaction, _made_id: 
     return await church_cases.show(tx, call.path["id"])
 
 
-async def list_api_keys(call: Call[None, PageQuery], tx: Transaction) -> Page[ApiKey]:
-    """The keys."""
-    return await api_keys.list_page(tx, call.query)
+class ApiKeys:
+    """The routes of API keys."""
 
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
 
-async def create_api_key(call: Call[ApiKeyRequest, NoQuery], tx: Transaction) -> ApiKeyCreated:
-    """A new key, shown this once."""
-    created = await api_keys.create(tx, call.body, Actor.of(call.identity))
-    call.made(created.api_key.id)
-    return created
+    def handlers(self) -> Mapping[Endpoint, Handler]:
+        return {
+            auth.LIST_API_KEYS: Handler(self.list_page),
+            auth.CREATE_API_KEY: Handler(self.create, rebuild=self.show_again),
+            auth.ROTATE_API_KEY: Handler(self.rotate, rebuild=self.show_again),
+            auth.DELETE_API_KEY: Handler(self.revoke),
+        }
 
+    async def list_page(self, call: Call[None, PageQuery], tx: Transaction) -> Page[ApiKey]:
+        """The keys."""
+        return await api_keys.list_page(tx, call.query)
 
-async def rotate_api_key(call: Call[None, RotateQuery], tx: Transaction) -> ApiKeyCreated:
-    """A key's successor, shown this once."""
-    overlap = timedelta(hours=call.query.overlap_hours)
-    rotated = await api_keys.rotate(tx, call.path["id"], overlap, Actor.of(call.identity))
-    call.made(rotated.api_key.id)
-    return rotated
+    async def create(self, call: Call[ApiKeyRequest, NoQuery], tx: Transaction) -> ApiKeyCreated:
+        """A new key, shown this once."""
+        created = await api_keys.create(tx, self._keys, call.body, Actor.of(call.identity))
+        call.made(created.api_key.id)
+        return created
 
+    async def rotate(self, call: Call[None, RotateQuery], tx: Transaction) -> ApiKeyCreated:
+        """A key's successor, shown this once."""
+        overlap = timedelta(hours=call.query.overlap_hours)
+        rotated = await api_keys.rotate(tx, self._keys, call.path["id"], overlap, Actor.of(call.identity))
+        call.made(rotated.api_key.id)
+        return rotated
 
-async def rebuild_api_key(_call: Call[Any, NoQuery], tx: Transaction, made_id: UUID) -> ApiKeyCreated:
-    return await api_keys.show_again(tx, made_id)
+    async def show_again(self, _call: Call[Any, NoQuery], tx: Transaction, made_id: UUID) -> ApiKeyCreated:
+        return await api_keys.show_again(tx, made_id)
 
-
-async def delete_api_key(call: Call[None, NoQuery], tx: Transaction) -> None:
-    """The end of a key."""
-    await api_keys.revoke(tx, call.path["id"], Actor.of(call.identity))
+    async def revoke(self, call: Call[None, NoQuery], tx: Transaction) -> None:
+        """The end of a key."""
+        await api_keys.revoke(tx, call.path["id"], Actor.of(call.identity))
 
 
 HANDLERS: Mapping[Endpoint, Handler] = {
     churches.GET_SETTINGS: Handler(get_settings),
     churches.PATCH_SETTINGS: Handler(patch_settings, rebuild=rebuild_settings),
-    auth.LIST_API_KEYS: Handler(list_api_keys),
-    auth.CREATE_API_KEY: Handler(create_api_key, rebuild=rebuild_api_key),
-    auth.ROTATE_API_KEY: Handler(rotate_api_key, rebuild=rebuild_api_key),
-    auth.DELETE_API_KEY: Handler(delete_api_key),
 }

@@ -4,21 +4,32 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import pytest
 
 from koinonia import clock
+from koinonia.db import statement
 from koinonia.db.statistics import StatementLog
 from koinonia.events.audit import ActionRecorded
+from koinonia.events.delivery import EmailRequested
+from koinonia.ids import new_id
 from koinonia.security import api_keys
-from koinonia.security.identity import HEADER, verify_identity
+from koinonia.security.identity import HEADER, Role, verify_identity
 from koinonia.security.keys import Keys
 from koinonia.testing.fixtures import wait_until
 from koinonia.testing.services import BusProbe
+from koinonia_gateway.store import admins as admin_store
+from koinonia_gateway.store import api_keys as key_store
 
-from .conftest import Behind, Browser, NewBrowser, Service, StartGateway
+from .conftest import Answer, Behind, Browser, NewBrowser, Service, StartGateway
 
 PATH = "/api/admin/api-keys"
+COUNT_BLOCKED = statement(
+    "test.count_blocked",
+    "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))",
+)
 
 
 async def make(owner: Browser, **more: Any) -> tuple[dict[str, Any], dict[str, str]]:
@@ -228,3 +239,109 @@ async def test_a_test_key_changes_nothing_but_tests(owner: Browser, browsers: Ne
         assert (status, answer["error"]["code"]) == (403, "FORBIDDEN"), path
     assert behind.seen == []
     assert list(await listed(owner)) == [key["id"]]
+
+
+async def test_owners_hear_of_each_key_that_a_person_makes(
+    owner: Browser, browsers: NewBrowser, bus: BusProbe, keys: Keys, gateway: Service
+) -> None:
+    async def told() -> dict[str, str]:
+        event = await bus.next(EmailRequested)
+        assert (event.data.template, event.church_id) == ("api-key-made", UUID(owner.church_id))
+        to = keys.decrypt(event.data.email_ciphertext, UUID(owner.church_id), "email")
+        fields = msgspec.json.decode(keys.decrypt(event.data.fields_ciphertext, UUID(owner.church_id), "fields"))
+        return {**fields, "to": to}
+
+    said = {"church": "Grace Chapel", "key": "Site", "maker": "Ruth Miller"}
+    ruth = {**said, "name": "Ruth", "to": "ruth@grace.example"}
+    old, headers = await make(owner)
+    assert await told() == ruth
+    async with gateway.parts.database.tenant(UUID(owner.church_id)) as tx:
+        roles: tuple[tuple[str, Role], ...] = (("Naomi", "owner"), ("Boaz", "admin"))
+        for name, role in roles:
+            email = f"{name}@grace.example".lower()
+            await admin_store.insert(
+                tx,
+                new_id(),
+                first_name=name,
+                last_name="Miller",
+                email_ciphertext=keys.encrypt(email, tx.tenant, "email"),
+                login_index=keys.login_index(email),
+                password_hash="-",
+                role=role,
+                at=clock.now(),
+            )
+    new, _ = await rotate(owner, old["id"])
+    both = [await told(), await told()]
+    assert sorted(both, key=lambda each: each["name"]) == [{**said, "name": "Naomi", "to": "naomi@grace.example"}, ruth]
+
+    _, headers = await make(owner, name="Website")
+    assert {(await told())["key"], (await told())["key"]} == {"Website"}
+    (itself,) = [each for each in (await listed(owner)).values() if each["name"] == "Website"]
+    path = f"{PATH}/{itself['id']}/rotate"
+    assert (await browsers().call("POST", path, csrf=False, headers=headers))[0] == 200
+    assert (await owner.call("DELETE", f"{PATH}/{new['id']}"))[0] == 204
+    await bus.next(ActionRecorded, lambda act: act.action == "api_key.revoked")
+    assert await bus.all(EmailRequested) == []
+
+
+async def test_a_key_makes_none_and_rotates_itself_alone(owner: Browser, browsers: NewBrowser) -> None:
+    itself, headers = await make(owner)
+    other, _ = await make(owner)
+    program = browsers()
+
+    async def ask(method: str, path: str, body: Any = None) -> Answer:
+        return await program.call(method, path, body, csrf=False, headers=headers)
+
+    for path, body in ((PATH, {"name": "Mine", "role": "viewer"}), (f"{PATH}/{other['id']}/rotate", None)):
+        status, answer = await ask("POST", path, body)
+        assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
+    assert list(await listed(owner)) == [other["id"], itself["id"]]
+    assert (await ask("POST", f"{PATH}/{new_id()}/rotate"))[0] == 404
+    status, answer = await ask("POST", f"{PATH}/{itself['id']}/rotate")
+    assert (status, (await listed(owner))[itself["id"]]["successorId"]) == (200, answer["apiKey"]["id"])
+
+
+@pytest.mark.parametrize(("loses", "expected"), [("role", 403), ("login", 401)])
+@pytest.mark.parametrize("act", ["create", "rotate", "revoke"])
+async def test_an_admin_who_loses_the_right_while_a_request_is_under_way_changes_no_key(
+    gateway: Service, owner: Browser, act: str, loses: str, expected: int
+) -> None:
+    key, _ = await make(owner)
+    church_id, admin_id = UUID(owner.church_id), UUID(owner.admin_id)
+    paths = {"create": PATH, "rotate": f"{PATH}/{key['id']}/rotate", "revoke": f"{PATH}/{key['id']}"}
+    method, body = "DELETE" if act == "revoke" else "POST", {"name": "Mine", "role": "admin"}
+    async with gateway.parts.database.tenant(church_id) as tx:
+        await admin_store.lock_church(tx)
+        asked = asyncio.create_task(owner.call(method, paths[act], body if act == "create" else None))
+
+        async def waits() -> bool:
+            return bool(await tx.fetch_value(COUNT_BLOCKED)) or asked.done()
+
+        await wait_until(waits)
+        if loses == "role":
+            await admin_store.update_role(tx, admin_id, "sender")
+        else:
+            await admin_store.remove(tx, admin_id)
+    assert (await asked)[0] == expected
+    async with gateway.parts.database.tenant(church_id) as tx:
+        (row,) = await key_store.list_page(tx, None, 10)
+    assert (str(row["id"]), row["successor_id"]) == (key["id"], None)
+
+
+async def test_a_key_that_is_revoked_while_its_request_is_under_way_ends_no_other(
+    gateway: Service, owner: Browser, browsers: NewBrowser
+) -> None:
+    key, headers = await make(owner)
+    other, _ = await make(owner)
+    async with gateway.parts.database.tenant(UUID(owner.church_id)) as tx:
+        await admin_store.lock_church(tx)
+        path = f"{PATH}/{other['id']}"
+        asked = asyncio.create_task(browsers().call("DELETE", path, csrf=False, headers=headers))
+
+        async def waits() -> bool:
+            return bool(await tx.fetch_value(COUNT_BLOCKED)) or asked.done()
+
+        await wait_until(waits)
+        await key_store.revoke(tx, UUID(key["id"]), clock.now())
+    assert (await asked)[0] == 401
+    assert list(await listed(owner)) == [other["id"]]
