@@ -59,6 +59,7 @@ class Confirmation:
             RateLimited: it was wrong too often.
             ValidationFailed: it is wrong; ``field`` is named.
         """
+        self._passwords.check_room()
         own, key = self.session_of(call), f"confirm:{call.identity.principal_id}"
         await self._tries.count(call.request, key)
         async with self._database.tenant(own.church_id) as tx:

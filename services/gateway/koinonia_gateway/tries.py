@@ -38,6 +38,11 @@ class Tries:
         request[EXTRA_HEADERS].update(standing.headers())
         _refuse_exceeded(standing)
 
+    async def is_beyond(self, key: str, seconds: int) -> bool:
+        """Count one under this key, in windows no longer than so many seconds, and tell nobody but the caller."""
+        rate = Rate(self._rate.amount, min(self._rate.seconds, seconds))
+        return (await self._limiter.hit(rate, key)).exceeded
+
     async def forgive(self, key: str) -> None:
         """Count from zero again: the last one was right."""
         await self._limiter.forgive(self._rate, key)

