@@ -12,7 +12,7 @@ from koinonia import clock, emails
 from koinonia.api.admins import AdminUser, InvitationAcceptance, InvitationRequest
 from koinonia.api.common import Page, PageQuery
 from koinonia.bus import outbox
-from koinonia.db import Transaction
+from koinonia.db import Database, Transaction
 from koinonia.db.cursor import decode_cursor, encode_cursor
 from koinonia.errors import AuthenticationFailed, Conflict, Forbidden, NotFound
 from koinonia.events.gateway import AdminChanged
@@ -81,6 +81,7 @@ async def invite(tx: Transaction, keys: Keys, request: InvitationRequest, actor:
         AdminKnown: this church has or has invited somebody with this e-mail.
     """
     church = await store.lock_church(tx)
+    await _end_expired(tx)
     inviter, _ = await _decide(tx, actor, None, request.role)
     login_index = keys.login_index(request.email)
     if await store.is_known(tx, login_index):
@@ -155,6 +156,24 @@ def check_invitation(row: asyncpg.Record) -> None:
         raise InvitationOver
     if row["is_taken"]:
         raise LoginTaken
+
+
+async def end_expired_invitations(database: Database, limit: int) -> int:
+    """Withdraw the invitations that have expired, of so many churches at most; answers of how many."""
+    async with database.across_churches() as tx:
+        church_ids = await invitations.list_churches_with_expired(tx, clock.now(), limit)
+    for church_id in church_ids:
+        async with database.tenant(church_id) as tx:
+            await store.lock_church(tx)
+            await _end_expired(tx)
+    return len(church_ids)
+
+
+async def _end_expired(tx: Transaction) -> None:
+    """Withdraw the church's invitations that have expired: nobody can accept them, and they name who did not come."""
+    for row in await store.remove_expired(tx, clock.now()):
+        act = Actor.system().did("admin.invitation_expired", target=("admin", row["id"]), role=row["role"])
+        await outbox.add(tx, _changed(row), act)
 
 
 async def change_role(tx: Transaction, keys: Keys, admin_id: UUID, role: Role, actor: Actor) -> AdminUser:

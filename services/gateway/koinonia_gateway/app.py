@@ -22,7 +22,7 @@ from koinonia_gateway.http.webhooks import Webhooks
 from koinonia_gateway.intake import Intake
 from koinonia_gateway.limits import Limiter
 from koinonia_gateway.progress import Hub
-from koinonia_gateway.schedule import BacklogReport, delete_expired_sessions
+from koinonia_gateway.schedule import BacklogReport, delete_expired
 from koinonia_gateway.settings import GatewaySettings
 from koinonia_gateway.trail import Trails
 from koinonia_gateway.tries import Tries
@@ -83,7 +83,7 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
         subscriptions=events.SUBSCRIPTIONS,
         loops={
             "backlog": BacklogReport(database, parts.bus.publisher, parts.life).run,
-            "expired sessions": lambda: delete_expired_sessions(database, parts.life),
+            "expired": lambda: delete_expired(database, parts.life),
             "end streams": end_streams,
         },
         identify=callers.identify,

@@ -51,6 +51,11 @@ class Actor:
         """Who runs a command on the platform's own machine."""
         return cls(kind="operator", id=None, address="", request_id="")
 
+    @classmethod
+    def system(cls) -> "Actor":
+        """Nobody: it happens by the clock."""
+        return cls(kind="system", id=None, address="", request_id="")
+
     def known_as(self, admin_id: UUID) -> "Actor":
         """The same, once the login has told who it is."""
         return Actor(

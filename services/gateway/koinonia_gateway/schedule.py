@@ -12,6 +12,7 @@ from koinonia.events import Envelope
 from koinonia.events.gateway import BacklogReported
 from koinonia.ids import new_id
 from koinonia.life import Life
+from koinonia_gateway import admins
 from koinonia_gateway.intake import SERVICE
 from koinonia_gateway.store import passwords as password_store
 from koinonia_gateway.store import projections
@@ -71,8 +72,10 @@ class BacklogReport:
         await self._publisher.publish_events(Envelope(id=new_id(), time=clock.now(), data=report, service=SERVICE))
 
 
-async def delete_expired_sessions(database: Database, life: Life) -> None:
-    """Delete what has expired, and tokens for forgotten passwords, every ten minutes, until the process stops."""
+async def delete_expired(database: Database, life: Life) -> None:
+    """Delete what has expired every ten minutes, until the process stops: sessions, tokens for forgotten passwords,
+    invitations.
+    """
     while not life.stopping.is_set():
         try:
             for delete in (session_store.delete_expired, password_store.delete_expired_resets):
@@ -80,8 +83,10 @@ async def delete_expired_sessions(database: Database, life: Life) -> None:
                 while count == TIDY_ROWS:
                     async with database.across_churches() as tx:
                         count = await delete(tx, clock.now(), TIDY_ROWS)
+            while await admins.end_expired_invitations(database, TIDY_ROWS) == TIDY_ROWS:
+                pass
         except Exception as error:
             if not is_transient(error):
                 raise
-            log.warning("sessions_not_deleted", reason=type(error).__name__)
+            log.warning("expired_not_deleted", reason=type(error).__name__)
         await life.pause(TIDY_SECONDS)

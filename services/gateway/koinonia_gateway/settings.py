@@ -35,6 +35,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
     rate_limit_send: str = "300/1m"  # broadcasts and replies, per church
     rate_limit_billing: str = "600/1m"  # requests to billing, per church
     rate_limit_plans: str = ""  # standard=2,large=5: so many times these three, for a church with that plan
+    rate_limit_invitation: str = "5/1d"  # e-mails that invite, per address they go to; 20 times that per church
     rate_limit_webhook: str = "1000/1m"  # requests whose signature or API key fails, per address
     rate_limit_prefix: str = "koinonia:limits"  # of their keys in Redis
     telnyx_public_key: Secret | None = None  # base64, ed25519; two with a comma between while it is changed
@@ -49,7 +50,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
         Raises:
             SettingsError: a rate, a network or a key cannot be read, or a service has no address.
         """
-        for kind in ("auth", "api", "send", "billing", "webhook"):
+        for kind in ("auth", "api", "send", "billing", "invitation", "webhook"):
             self.rate(kind)
         _ = self.plan_factors
         for owner, urls in self.owner_urls.items():
@@ -109,7 +110,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
             raise SettingsError(f"KOINONIA_TRUSTED_PROXIES: {error}") from None
 
     def rate(self, kind: str) -> Rate:
-        """The rate of ``auth``, ``api``, ``send``, ``billing`` or ``webhook``.
+        """The rate of ``auth``, ``api``, ``send``, ``billing``, ``invitation`` or ``webhook``.
 
         Raises:
             SettingsError: it is no rate.

@@ -113,7 +113,8 @@ INVITE = Endpoint(
     summary="Invite an admin",
     description="An e-mail with a link goes out, which works once, for seven days. The answer is the same whether or "
     "not somebody logs in to another church with this e-mail; whoever does is told when accepting. To send another "
-    f"invitation, remove the first one. {_OWNERS}",
+    "invitation, remove the first one, or wait until it has expired; so many in a day go to one address, and out from "
+    f"one church (429). {_OWNERS}",
     request=InvitationRequest,
     response=AdminUser,
     status=201,

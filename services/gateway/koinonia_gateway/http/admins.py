@@ -23,6 +23,7 @@ from koinonia_gateway.settings import GatewaySettings
 from koinonia_gateway.store import invitations
 
 _TRIES_PER_ADDRESS = 20  # as of logins: times the rate of one account
+_INVITATIONS_PER_CHURCH = 20  # times the rate of one recipient
 
 
 class Admins:
@@ -44,6 +45,7 @@ class Admins:
         self._passwords = passwords
         self._refusals = refusals
         self._rate = parts.settings.rate("auth").times(_TRIES_PER_ADDRESS)
+        self._invitations = parts.settings.rate("invitation")
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
         return {
@@ -61,6 +63,7 @@ class Admins:
     async def invite(self, call: Call[InvitationRequest, NoQuery], tx: Transaction) -> AdminUser:
         """One more."""
         actor = Actor.of(call.identity)
+        await self._count_invitation(tx.tenant, call.body.email)
         async with self._refusals_recorded(tx.tenant, actor, "admin.invited", None, role=call.body.role):
             invited = await cases.invite(tx, self._keys, call.body, actor)
         call.made(invited.id)
@@ -110,6 +113,21 @@ class Admins:
             hashed = await self._passwords.hash(request.password)
             async with self._database.tenant(church_id) as tx:
                 return await cases.join(tx, self._keys, request, password_hash=hashed, actor=actor)
+
+    async def _count_invitation(self, church_id: UUID, email: str) -> None:
+        """Nobody gets one e-mail after the other in our name, from whichever churches.
+
+        Raises:
+            RateLimited: this church has invited too many, or this address was invited too often.
+        """
+        recipient = self._keys.login_index(email).hex()
+        for rate, key in (
+            (self._invitations.times(_INVITATIONS_PER_CHURCH), f"invitations:{church_id}"),
+            (self._invitations, f"invited:{recipient}"),
+        ):
+            standing = await self._limiter.hit(rate, key)
+            if standing.exceeded:
+                raise RateLimited(retry_after_seconds=standing.seconds_left)
 
     @asynccontextmanager
     async def _refusals_recorded(

@@ -247,6 +247,26 @@ async def update_role(tx: Transaction, admin_id: UUID, role: Role) -> asyncpg.Re
     return await tx.fetch_row(_UPDATE_ROLE, admin_id, role)
 
 
+_REMOVE_EXPIRED = statement(
+    "admins.remove_expired",
+    """
+    WITH expired AS (
+        DELETE FROM invitations WHERE expires_at <= $1 RETURNING admin_id
+    )
+    UPDATE admins
+    SET status = 'removed', version = version + 1, email_ciphertext = NULL
+    FROM expired
+    WHERE id = expired.admin_id AND status = 'invited'
+    RETURNING id, role, status, version
+    """,
+)
+
+
+async def remove_expired(tx: Transaction, now: datetime) -> list[asyncpg.Record]:
+    """Take away the church's invitations that have expired, and the e-mails of who was invited."""
+    return await tx.fetch(_REMOVE_EXPIRED, now)
+
+
 _REMOVE = statement(
     "admins.remove",
     """

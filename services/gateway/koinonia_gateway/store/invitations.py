@@ -48,3 +48,14 @@ _DELETE = statement("invitations.delete", "DELETE FROM invitations WHERE admin_i
 async def delete(tx: Transaction, admin_id: UUID) -> None:
     """Withdraw an invitation, if there is one."""
     await tx.execute(_DELETE, admin_id)
+
+
+_LIST_CHURCHES_WITH_EXPIRED = statement(
+    "invitations.list_churches_with_expired",
+    "SELECT DISTINCT church_id FROM invitations WHERE expires_at <= $1 LIMIT $2",
+)
+
+
+async def list_churches_with_expired(tx: Transaction, now: datetime, limit: int) -> list[UUID]:
+    """Churches that have invitations which have expired; needs a transaction across churches."""
+    return [row["church_id"] for row in await tx.fetch(_LIST_CHURCHES_WITH_EXPIRED, now, limit)]

@@ -16,6 +16,7 @@ from koinonia.events.gateway import AdminChanged
 from koinonia.security.keys import Keys
 from koinonia.testing.fixtures import wait_until
 from koinonia.testing.services import BusProbe
+from koinonia_gateway import admins as cases
 from koinonia_gateway.store import admins as store
 
 from .conftest import PASSWORD, Answer, Browser, NewBrowser, Service, StartGateway
@@ -174,6 +175,64 @@ async def test_an_invitation_ends_after_seven_days(invite: Invite, browsers: New
     assert (await act(bus, "admin.joined", "failure")).details == {"reason": "InvitationOver"}
     with clock.shifted(7 * 86_400 - 60):
         assert (await accept(browsers(), token))[0] == 200
+
+
+async def test_who_did_not_come_in_time_can_be_invited_again(
+    owner: Browser, invite: Invite, browsers: NewBrowser, bus: BusProbe
+) -> None:
+    first, old_token = await invite()
+    with clock.shifted(7 * 86_400 - 60):
+        assert (await owner.call("POST", "/api/auth/refresh"))[0] == 401  # a session of today is over by then
+        await owner.log_in()
+        assert (await owner.call("POST", USERS, BOAZ))[0] == 409
+    with clock.shifted(7 * 86_400 + 1):
+        second, token = await invite()
+        assert await roles_of(owner) == {owner.admin_id: "owner", second: "sender"}
+        changed = await bus.next(AdminChanged, lambda admin: admin.status == "removed")
+        assert (str(changed.data.admin_id), changed.data.version) == (first, 2)
+        act = await bus.next(ActionRecorded, lambda act: act.action == "admin.invitation_expired")
+        assert (act.data.actor_kind, str(act.data.target_id)) == ("system", first)
+        assert (await accept(browsers(), old_token))[0] == 401
+        assert (await accept(browsers(), token))[0] == 200
+
+
+async def test_a_gateway_takes_away_who_did_not_come_in_time(
+    gateway: Service, start_gateway: StartGateway, owner: Browser, invite: Invite, bus: BusProbe
+) -> None:
+    first, _ = await invite()
+    with clock.shifted(86_400):
+        await owner.log_in()
+        second, _ = await invite(email="naomi@grace.example")
+    with clock.shifted(7 * 86_400 + 60):
+        await start_gateway()
+        changed = await bus.next(AdminChanged, lambda admin: admin.status == "removed")
+    assert str(changed.data.admin_id) == first
+    await owner.log_in()
+    assert await roles_of(owner) == {owner.admin_id: "owner", second: "sender"}
+    async with gateway.parts.database.across_churches() as tx:
+        assert [tuple(row) for row in await tx.fetch(REMOVED)] == [(None, None, None)]
+    assert await cases.end_expired_invitations(gateway.parts.database, 10) == 0
+
+
+async def test_nobody_is_invited_again_and_again_and_a_church_invites_no_crowd(
+    start_gateway: StartGateway, browsers: NewBrowser, mail: Mail
+) -> None:
+    limited = await start_gateway(rate_limit_invitation="2/1d")
+    ours, theirs = browsers(limited.url), browsers(limited.url)
+    for browser, email in ((ours, "ruth@grace.example"), (theirs, "eve@other.example")):
+        await browser.register(email=email)
+        status, invited = await browser.call("POST", USERS, BOAZ)
+        assert (status, (await mail.next())["address"]) == (201, BOAZ["email"])
+        assert (await browser.call("DELETE", f"{USERS}/{invited['id']}"))[0] == 204
+        assert (await browser.call("POST", USERS, {**BOAZ, "role": "nonsense"}))[0] == 400
+    for email in (BOAZ["email"], BOAZ["email"].upper()):
+        status, answer = await ours.call("POST", USERS, {**BOAZ, "email": email})
+        assert (status, answer["error"]["code"]) == (429, "RATE_LIMITED")
+        assert 0 < int(ours.headers["Retry-After"]) <= 86_400
+    others = [{**BOAZ, "email": f"boaz{number}@grace.example"} for number in range(38)]
+    assert [(await ours.call("POST", USERS, each))[0] for each in others] == [201] * 37 + [429]
+    assert (await theirs.call("POST", USERS, others[-1]))[0] == 201
+    assert await mail.count() == 38
 
 
 async def test_a_withdrawn_invitation_is_over_and_another_can_be_sent(
