@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from koinonia.secret import Secret
-from koinonia.settings import Count, Positive, ServiceSettings, SettingsError
+from koinonia.settings import Count, Positive, ServiceSettings, SettingsError, variable
 from koinonia_delivery.domain import letters
 from koinonia_delivery.domain.outcomes import REFUSALS
 from koinonia_delivery.mail.contract import Mailer
@@ -56,8 +56,9 @@ class DeliverySettings(ServiceSettings, frozen=True, kw_only=True):
                 self.smtp_url.check_by(self._check_smtp)
             except ValueError as error:
                 raise SettingsError(f"KOINONIA_SMTP_URL: {error}") from None
-        if self.environment == "production" and not self.sendgrid_api_url.startswith("https://"):
-            raise SettingsError("KOINONIA_SENDGRID_API_URL: in production the server must be reached by TLS (https://)")
+        for name in ("telnyx_api_url", "sendgrid_api_url"):
+            if self.environment == "production" and not getattr(self, name).startswith("https://"):
+                raise SettingsError(f"{variable(name)}: in production the server must be reached by TLS (https://)")
         try:
             _ = self.mail_sender
         except letters.AddressInvalid:

@@ -334,6 +334,8 @@ def _check(options: Options, settings: OperatorSettings) -> None:
             refuse_open(field, getattr(settings, field) or "unset")
         for field in ("database_direct_url", "amqp_management_url"):
             refuse_open(field, getattr(settings, field))
+        if options.carrier == "simulated":
+            raise CommandFailed("the simulated carrier is for development, and KOINONIA_ENVIRONMENT is production")
     refuse_missing_files(settings)
 
 

@@ -563,6 +563,7 @@ def test_settings_name_one_way_and_one_sender() -> None:
         ({"smtp_url": "http://a:secret@mail.example"}, "KOINONIA_SMTP_URL: expected smtp://host or smtps://host"),
         ({"smtp_url": "smtp://mail.example?tls=off", "environment": "production"}, "must be reached by TLS"),
         ({"sendgrid_api_url": "http://x", "environment": "production"}, "KOINONIA_SENDGRID_API_URL: .*TLS"),
+        ({"telnyx_api_url": "http://x", "environment": "production"}, "KOINONIA_TELNYX_API_URL: .*TLS"),
         ({"mail_from": "nobody"}, "KOINONIA_MAIL_FROM: expected an address"),
     ],
 )

@@ -116,6 +116,15 @@ def test_production_takes_no_development_keys(
     assert "KOINONIA_ENCRYPTION_KEYS is not set, and KOINONIA_ENVIRONMENT is production" in capsys.readouterr().err
 
 
+SAFE = {
+    "KOINONIA_ENVIRONMENT": "production",
+    **{f"KOINONIA_{key}": "x" for key in ("ENCRYPTION_KEYS", "TOKEN_KEYS", "BLIND_INDEX_KEY")},
+    "KOINONIA_DATABASE_URL": "postgresql://db.example/koinonia?sslmode=verify-full",
+    "KOINONIA_AMQP_URL": "amqps://mq.example/",
+    "KOINONIA_REDIS_URL": "rediss://cache.example",
+}
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -130,18 +139,21 @@ def test_production_takes_no_development_keys(
 def test_production_takes_no_server_in_the_clear(
     name: str, value: str | None, *, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    safe = {
-        "KOINONIA_ENVIRONMENT": "production",
-        **{f"KOINONIA_{key}": "x" for key in ("ENCRYPTION_KEYS", "TOKEN_KEYS", "BLIND_INDEX_KEY")},
-        "KOINONIA_DATABASE_URL": "postgresql://db.example/koinonia?sslmode=verify-full",
-        "KOINONIA_AMQP_URL": "amqps://mq.example/",
-        "KOINONIA_REDIS_URL": "rediss://cache.example",
-    }
-    for key, each in {**safe, name: value or ""}.items():
+    for key, each in {**SAFE, name: value or ""}.items():
         monkeypatch.setenv(key, each)
     assert run(["up", "--port", "23456"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"koinonia: {name}: in production the server must be reached by TLS")
+
+
+def test_production_texts_nobody_by_the_simulated_carrier(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key, each in SAFE.items():
+        monkeypatch.setenv(key, each)
+    assert run(["up", "--port", "23456"]) == 2
+    told = "koinonia: the simulated carrier is for development, and KOINONIA_ENVIRONMENT is production\n"
+    assert capsys.readouterr().err == told
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
