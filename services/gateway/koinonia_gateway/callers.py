@@ -35,7 +35,7 @@ from koinonia_gateway.audit import Actor, Refusals
 from koinonia_gateway.briefly import Briefly
 from koinonia_gateway.budgets import Budgets
 from koinonia_gateway.domain import origins
-from koinonia_gateway.domain.addresses import Networks, client_address
+from koinonia_gateway.domain.addresses import Networks, client_address, limited_as
 from koinonia_gateway.domain.rates import Rate, Standing, headers_of
 from koinonia_gateway.limits import Limiter
 from koinonia_gateway.store import api_keys as key_store
@@ -224,7 +224,7 @@ class Callers:
         keys do not keep the database busy."""
         if "Authorization" not in request.headers:
             return await self._principal(request)
-        bucket = f"key:{address_of(request)}"
+        bucket = f"key:{limited_address_of(request)}"
         _refuse_exceeded(self._limiter.spent(self._failed_keys, bucket))
         principal = await self._principal(request)
         if principal is None:
@@ -272,7 +272,7 @@ class Callers:
         )
 
     async def _count(self, request: web.Request, endpoint: Endpoint, principal: Principal | None) -> None:
-        key = f"principal:{principal.id}" if principal is not None else f"address:{address_of(request)}"
+        key = f"principal:{principal.id}" if principal is not None else f"address:{limited_address_of(request)}"
         standings = await self._budgets.count(endpoint, key, None if principal is None else principal.church_id)
         request[EXTRA_HEADERS].update(headers_of(standings))
         _refuse_exceeded(standings[-1])
@@ -334,6 +334,11 @@ def _is_suspended(row: asyncpg.Record) -> bool:
 def address_of(request: web.Request) -> str:
     """Where a request that was identified comes from; only proxies of our own are believed about it."""
     return request[ADDRESS]
+
+
+def limited_address_of(request: web.Request) -> str:
+    """The same as limits count it: who has one IPv6 address has all around it."""
+    return limited_as(address_of(request))
 
 
 def actor_of(request: web.Request) -> Actor:

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from koinonia.errors import RateLimited
 from koinonia.web import EXTRA_HEADERS
-from koinonia_gateway.callers import address_of
+from koinonia_gateway.callers import limited_address_of
 from koinonia_gateway.domain.rates import Rate, Standing
 from koinonia_gateway.limits import Limiter
 
@@ -26,7 +26,7 @@ class Tries:
             RateLimited: there were too many.
         """
         rate = self._rate.times(ACCOUNTS_PER_ADDRESS)
-        _refuse_exceeded(await self._limiter.hit(rate, f"auth:{address_of(request)}"))
+        _refuse_exceeded(await self._limiter.hit(rate, f"auth:{limited_address_of(request)}"))
 
     async def count(self, request: web.Request, key: str) -> None:
         """Count a try under this key, and tell how many are left.

@@ -33,6 +33,15 @@ def client_address(peer: str | None, forwarded: Iterable[str], trusted: Networks
     return str(near)
 
 
+def limited_as(address: str) -> str:
+    """What a limit counts an address as: one of IPv6 as its /64, all of which one customer has; any other as it is.
+
+    Source: RFC 6177, 2; RFC 7934, 5.
+    """
+    found = _address(address)
+    return str(IPv6Network((int(found), 64), strict=False)) if isinstance(found, IPv6Address) else address
+
+
 def parse_networks(text: str) -> Networks:
     """Read ``10.0.0.0/8, fd00::/8``.
 

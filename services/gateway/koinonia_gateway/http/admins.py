@@ -17,7 +17,7 @@ from koinonia.service import Parts
 from koinonia.web import Call, Handler
 from koinonia_gateway import admins as cases
 from koinonia_gateway.audit import Actor, Refusals
-from koinonia_gateway.callers import Callers, actor_of, address_of
+from koinonia_gateway.callers import Callers, actor_of, limited_address_of
 from koinonia_gateway.limits import Limiter
 from koinonia_gateway.settings import GatewaySettings
 from koinonia_gateway.store import invitations
@@ -95,7 +95,7 @@ class Admins:
     async def accept(self, call: Call[InvitationAcceptance, NoQuery]) -> AdminUser:
         """A login for who has the token. The password is hashed with no transaction open."""
         request, actor = call.body, actor_of(call.request)
-        standing = await self._limiter.hit(self._rate, f"auth:{address_of(call.request)}")
+        standing = await self._limiter.hit(self._rate, f"auth:{limited_address_of(call.request)}")
         if standing.exceeded:
             raise RateLimited(retry_after_seconds=standing.seconds_left)
         async with self._database.across_churches() as tx:

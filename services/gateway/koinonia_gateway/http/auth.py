@@ -22,7 +22,7 @@ from koinonia.web import Answer, Call, Cookie, Handler
 from koinonia_gateway import accounts
 from koinonia_gateway.accounts import Awaited, Opened
 from koinonia_gateway.audit import Actor, Refusals
-from koinonia_gateway.callers import ACCESS_COOKIE, NOBODY, REFRESH_COOKIE, Callers, actor_of, address_of
+from koinonia_gateway.callers import ACCESS_COOKIE, NOBODY, REFRESH_COOKIE, Callers, actor_of, limited_address_of
 from koinonia_gateway.confirmation import Confirmation
 from koinonia_gateway.http.mfa import Mfa
 from koinonia_gateway.limits import Limiter
@@ -101,7 +101,7 @@ class Auth:
         """A session, for the right password. An unknown account costs the same work and gets the same answer."""
         request, actor = call.body, actor_of(call.request)
         login_index = self._keys.login_index(request.email)
-        pair = f"login:{login_index.hex()}:{address_of(call.request)}"
+        pair = f"login:{login_index.hex()}:{limited_address_of(call.request)}"
         self._passwords.check_room()
         await self._count_address(call)
         await self._count(call, pair)

@@ -9,7 +9,7 @@ from koinonia.api import Endpoint
 from koinonia.errors import RateLimited
 from koinonia.web import EXTRA_HEADERS, read_body
 from koinonia.webhooks import SignatureInvalid
-from koinonia_gateway.callers import Callers, address_of
+from koinonia_gateway.callers import Callers, address_of, limited_address_of
 from koinonia_gateway.domain.rates import Rate
 from koinonia_gateway.limits import Limiter
 
@@ -45,7 +45,7 @@ class SignedBodies:
 
     async def _count_failure(self, request: web.Request) -> None:
         self._callers.locate(request)
-        standing = await self._limiter.hit_leased(self._rate, f"webhook:{address_of(request)}")
+        standing = await self._limiter.hit_leased(self._rate, f"webhook:{limited_address_of(request)}")
         log.warning("webhook_refused", address=address_of(request))
         if standing.exceeded:
             request[EXTRA_HEADERS].update(standing.headers())

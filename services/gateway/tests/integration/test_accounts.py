@@ -15,7 +15,7 @@ from koinonia.db.statistics import StatementLog
 from koinonia.events import encode
 from koinonia.events.audit import ActionRecorded
 from koinonia.events.gateway import ChurchChanged
-from koinonia.security import passwords
+from koinonia.security import api_keys, passwords
 from koinonia.testing.fixtures import wait_until
 from koinonia.testing.services import BusProbe
 
@@ -215,6 +215,27 @@ async def test_a_spoofed_address_does_not_help_against_the_limit(
         for headers in ({"X-Forwarded-For": "203.0.113.1"}, {"X-Forwarded-For": "203.0.113.2"})
     ]
     assert statuses == [401, 429]
+
+
+async def test_who_has_a_whole_ipv6_network_has_the_tries_of_one_address(
+    start_gateway: StartGateway, browsers: NewBrowser
+) -> None:
+    limited = await start_gateway(rate_limit_auth="1/15m", rate_limit_webhook="1/15m", trusted_proxies="127.0.0.1")
+    browser = browsers(limited.url)
+
+    async def log_in(address: str) -> int:
+        body, headers = {"email": "nobody@grace.example", "password": PASSWORD}, {"X-Forwarded-For": address}
+        return (await browser.call("POST", "/api/auth/login", body, csrf=False, headers=headers))[0]
+
+    async def show_key(address: str) -> int:
+        headers = {"Authorization": f"Bearer {api_keys.make()[0]}", "X-Forwarded-For": address}
+        return (await browser.call("GET", "/api/auth/me", headers=headers))[0]
+
+    for ask in (log_in, show_key):
+        assert [await ask(f"2001:db8:0:7::{number}") for number in (1, 2)] == [401, 429]
+        assert await ask("2001:db8:0:8::1") == 401
+        assert [await ask(f"::ffff:198.51.100.{number}") for number in (1, 2)] == [401, 401]
+        assert await ask("198.51.100.1") == 429
 
 
 async def test_a_hash_is_renewed_when_its_cost_has_changed(

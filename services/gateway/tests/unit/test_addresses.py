@@ -2,7 +2,7 @@
 
 import pytest
 
-from koinonia_gateway.domain.addresses import client_address, parse_networks
+from koinonia_gateway.domain.addresses import client_address, limited_as, parse_networks
 
 TRUSTED = parse_networks("10.0.0.0/8, 192.0.2.7, fd00::/8")
 
@@ -64,3 +64,25 @@ def test_a_connection_without_an_address_has_none() -> None:
 def test_what_is_no_network_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"does not appear|has host bits"):
         parse_networks(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::6", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("198.51.100.9", "198.51.100.9"),
+        ("::ffff:198.51.100.9", "::ffff:198.51.100.9"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_limits_count_all_that_one_customer_has_as_one(address: str, counted: str) -> None:
+    assert limited_as(address) == counted
+
+
+def test_limits_count_an_ipv4_caller_as_itself_however_it_is_told() -> None:
+    told = [limited_as(client_address(peer, [], ())) for peer in ("::ffff:198.51.100.9", "198.51.100.9")]
+    assert told == ["198.51.100.9"] * 2
+    assert limited_as(client_address("::ffff:198.51.100.10", [], ())) != told[0]
