@@ -1,7 +1,8 @@
 """Deadlines: how long the caller of a request will wait for its answer. Work that nobody waits for is not done.
 
 The header holds what is left, in milliseconds: each machine counts from its arrival by its own clock, and no two clocks
-need agree. What was held up before it arrived, the identity's own end refuses.
+need agree. What was held up before it arrived, the identity's own end refuses. Only services of ours are believed: see
+``koinonia.web.door``.
 """
 
 import asyncio

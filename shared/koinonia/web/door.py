@@ -23,6 +23,9 @@ from koinonia.web.rendering import result_response
 Identify = Callable[[web.Request, Endpoint], Awaitable[Identity | None]]
 """Who calls, or None where nobody is logged in. May refuse by any ``KoinoniaError``: limits and CSRF belong here."""
 
+_SIGNED = web.RequestKey("signed", bool)
+"""Whether a service of ours sends it. What else it says of the caller, such as how long they wait, holds then alone."""
+
 _LARGE_BODY = 256 * 1024
 
 
@@ -33,7 +36,9 @@ def signed_identity(keys: Keys) -> Identify:
         header = request.headers.get(HEADER)
         if header is None:
             return None
-        return verify_identity(keys, header, method=request.method, path=request.path)
+        identity = verify_identity(keys, header, method=request.method, path=request.path)
+        request[_SIGNED] = True
+        return identity
 
     return identify
 
@@ -65,15 +70,14 @@ class Door:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; what is raised, the observing middleware renders."""
+        caller = await self._authorise(request)
         if isinstance(self._handler, Raw):  # it may last as long as somebody watches
-            caller = await self._authorise(request)
             decoding.path_ids(self._endpoint, request.match_info)
             return await self._handler.function(request, caller)
-        async with deadlines.kept(request.headers):
-            return await self._answer(request, self._handler)
+        async with deadlines.kept(request.headers if request.get(_SIGNED, False) else {}):
+            return await self._answer(request, self._handler, caller)
 
-    async def _answer(self, request: web.Request, handler: Handler) -> web.Response:
-        caller = await self._authorise(request)
+    async def _answer(self, request: web.Request, handler: Handler, caller: Identity | None) -> web.Response:
         ids = decoding.path_ids(self._endpoint, request.match_info)
         query = decoding.query(self._endpoint, request.query)
         raw = await bodies.read(request, self._endpoint.body_limit) if request.method != "GET" else b""

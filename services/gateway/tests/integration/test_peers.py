@@ -11,6 +11,7 @@ from aiohttp import web
 from koinonia import metrics
 from koinonia.api.endpoint import MEBIBYTE
 from koinonia.api.members import IMPORT
+from koinonia.security.identity import HEADER
 from koinonia.testing.fixtures import wait_until
 from koinonia.web import deadlines
 from koinonia_gateway import forwarding
@@ -80,6 +81,14 @@ async def test_each_try_says_how_much_of_the_one_deadline_is_left(owner: Browser
     first, second = (int(request.headers[deadlines.HEADER]) for request in behind.seen)
     assert WHOLE - 2000 < first <= WHOLE  # not the five that the client says
     assert second <= first - 190
+
+
+async def test_how_long_somebody_outside_says_to_wait_means_nothing(owner: Browser) -> None:
+    for left in ("0", "1"):
+        headers = {deadlines.HEADER: left, HEADER: "not signed by us"}
+        assert (await owner.call("GET", "/api/auth/me", headers=headers))[0] == 200
+        assert (await owner.call("POST", "/api/auth/refresh", headers=headers))[0] == 200
+        assert (await owner.call("GET", "/api/groups", headers=headers))[0] == 200
 
 
 async def test_nobody_is_asked_or_blamed_once_the_deadline_is_over(

@@ -473,6 +473,13 @@ async def test_a_request_whose_deadline_is_over_asks_nothing_of_the_database(
     assert counted.count == 0
 
 
+@pytest.mark.parametrize("identity", [{}, {HEADER: "not signed by us"}])
+async def test_a_deadline_is_believed_from_services_of_ours_alone(notes: Notes, identity: dict[str, str]) -> None:
+    headers = {deadlines.HEADER: "0", **identity}
+    async with notes.session.get(f"{notes.url}/notes/{uuid4()}", headers=headers) as response:
+        assert (response.status, (await error_of(response))["code"]) == (401, "AUTH_ERROR")
+
+
 async def test_health_says_how_the_service_is(notes: Notes) -> None:
     health = await (await notes.call("GET", "/health")).json()
     assert health["status"] == "ok"
