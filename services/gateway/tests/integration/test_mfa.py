@@ -168,6 +168,7 @@ async def test_a_secret_that_was_never_confirmed_is_replaced(owner: Browser) -> 
     assert (await owner.call("POST", "/api/admin/mfa/confirm", {"code": App(second).code()}))[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-7.5.1")
 async def test_an_open_browser_does_not_turn_it_on_without_the_password(
     start_gateway: StartGateway, owner: Browser, bus: BusProbe
 ) -> None:
