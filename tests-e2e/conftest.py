@@ -15,8 +15,8 @@ from .collector import Collector
 from .containers import ContainerPlatform, gateway_of
 from .platform import Platform
 
-LAYOUT = ("--delivery-workers", "2", "--processes", "messaging=2")
-SCALE = ("--scale", "delivery-worker=2", "--scale", "messaging=2")  # the same, on containers
+LAYOUT = ("--delivery-workers", "2", "--processes", "gateway=2,messaging=2")
+SCALE = ("--scale", "delivery-worker=2", "--scale", "messaging=2")  # on containers, with one gateway's port
 TAIL_LINES = 40
 SERVER_TAIL_LINES = 10
 SERVERS = frozenset({"postgres", "rabbitmq", "redis"})

@@ -99,6 +99,12 @@ class Platform:
         """One process, as ``processes.json`` has it now."""
         return self.state.read_processes()[name]
 
+    @property
+    def door(self) -> Process:
+        """The gateway at ``url``, the first where there are several."""
+        processes = self.state.read_processes()
+        return processes.get("gateway") or processes["gateway-1"]
+
     async def kill(self, name: str) -> None:
         """``kill -9``, and wait until it has been started again and takes work."""
         before = self.process(name)

@@ -100,7 +100,7 @@ async def test_no_process_shows_a_secret_in_its_arguments(platform: Platform) ->
     for name, process in platform.state.read_processes().items():
         if process.pid is not None:  # a server in a container has none
             shown[name] = (Path("/proc") / str(process.pid) / "cmdline").read_bytes()
-    assert {"gateway", "delivery-worker-1"} <= shown.keys()
+    assert {"gateway-1", "delivery-worker-1"} <= shown.keys()
     assert [name for name, arguments in shown.items() if any(key in arguments for key in keys)] == []
 
 

@@ -317,7 +317,7 @@ def bombs(speaker: Speaker, path: bytes) -> dict[str, bytes]:
 @pytest.mark.timeout(240)
 async def test_peers_that_take_their_time_hold_up_nobody_and_are_cut_off(speaker: Speaker) -> None:
     platform = speaker.church.platform
-    gateway = platform.process("gateway")
+    gateway = platform.door
     length = b"Content-Length: 1000\r\n"
     slow = {
         b"": 50,
@@ -371,7 +371,7 @@ async def drip(url: str, start: bytes) -> None:
 
 async def test_peers_that_vanish_leave_nothing_behind(speaker: Speaker) -> None:
     platform = speaker.church.platform
-    gateway = platform.process("gateway")
+    gateway = platform.door
     before, served = open_files_of(gateway), len(list(platform.entries("gateway", "request_served")))
     length, wait = b"Content-Length: 1000\r\n", b"Expect: 100-continue\r\n"
     bodies = [speaker.post(length + wait, b"{", path) for path in LIMITS]

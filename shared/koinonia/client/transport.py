@@ -92,7 +92,7 @@ class Transport:
         for attempt in range(1, 1_000_000):
             try:
                 return await self._with_session(endpoint, url, query, raw, headers)
-            except (ApiError, aiohttp.ClientConnectionError, TimeoutError) as error:
+            except (ApiError, aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 wait = _wait_seconds(error, attempt)
                 if wait is None or not repeatable or time.monotonic() + wait > deadline:
                     raise

@@ -1,0 +1,130 @@
+"""Two gateways behind a balancer: one dies under load, and sessions, sends and streams go on at the other."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+
+import pytest
+from yarl import URL
+
+from koinonia.api.messages import Message, MessageProgress, SendRequest
+from koinonia.client import Client
+from koinonia.testing.fixtures import wait_until
+
+from .church import PASSWORD, Church
+from .test_restarts import begin
+
+pytestmark = pytest.mark.native("on containers there is one gateway")
+
+GATEWAYS = ("gateway-1", "gateway-2")
+WATCHERS = 16  # fewer than one gateway lets a principal have
+PIECE = 65536
+
+
+class Balancer:
+    """A TCP balancer: each connection goes to the next backend that takes it, and ends when either side ends."""
+
+    def __init__(self, backends: Sequence[URL]) -> None:
+        self._backends = list(backends)
+        self._next = 0
+        self.taken: Counter[int] = Counter()  # by the backend's port
+
+    async def __aenter__(self) -> "Balancer":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await self._connect()
+            _, pending = await asyncio.wait(
+                [asyncio.create_task(_pass_on(reader, far_writer)), asyncio.create_task(_pass_on(far_reader, writer))],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            far_writer.close()
+            for task in pending:
+                task.cancel()
+        except OSError:
+            pass  # no backend takes it
+        finally:
+            writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        for _ in self._backends:
+            self._next = (self._next + 1) % len(self._backends)
+            backend = self._backends[self._next]
+            with suppress(OSError):
+                connection = await asyncio.open_connection(backend.host, backend.port)
+                self.taken[backend.port or 0] += 1
+                return connection
+        raise ConnectionRefusedError
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while piece := await reader.read(PIECE):
+            writer.write(piece)
+            await writer.drain()
+
+
+@pytest.fixture
+async def balancer(church: Church) -> AsyncIterator[Balancer]:
+    """In front of both."""
+    async with Balancer([URL(church.platform.process(name).url) for name in GATEWAYS]) as balancer:
+        yield balancer
+
+
+async def test_a_gateway_killed_under_load_ends_no_session_and_no_stream(church: Church, balancer: Balancer) -> None:
+    async with Client(balancer.url, patience_seconds=30) as client:
+        await client.auth.login(church.email, PASSWORD)
+        broadcast = await begin(church, "While a gateway is killed.")
+        watched = [asyncio.create_task(watch(client, broadcast)) for _ in range(WATCHERS)]
+        stopping = asyncio.Event()
+        load = [asyncio.create_task(keep_on(client, broadcast, stopping, part)) for part in range(4)]
+        both = [church.platform.process(name).port for name in GATEWAYS]
+        await wait_until(lambda: min(balancer.taken[port] for port in both) >= WATCHERS // 2, what="streams at both")
+        await church.platform.kill(GATEWAYS[1])  # the carrier calls the other
+        stopping.set()
+        sent = [message for messages in await asyncio.gather(*load) for message in messages]
+
+        for states in await asyncio.gather(*watched):
+            assert states[-1].status == "completed"
+            assert states[-1].counts.delivered == broadcast.total_recipients
+        me = (await client.auth.me()).admin
+        assert me is not None
+        assert me.email == church.email
+        for message in sent:
+            await client.messages.wait_until_completed(message.id, timeout_seconds=60)
+        wanted = Counter(message.content for message in sent)
+        listed = Counter([message.content async for message in client.messages.list()])
+        assert listed == wanted | Counter([broadcast.content])
+        texts = [text.text for text in await church.texts() if text.text != broadcast.content]
+        assert Counter(texts) == wanted
+    await church.agrees(broadcast.id)
+
+
+async def watch(client: Client, message: Message) -> list[MessageProgress]:
+    """Every state until the last, however often the stream breaks."""
+    return [state async for state in client.messages.events(message.id)]
+
+
+async def keep_on(client: Client, seen: Message, stopping: asyncio.Event, part: int) -> list[Message]:
+    """Read and send in the same session until told to stop; what was sent, each once."""
+    members = [member.id async for member in client.members.list()]
+    sent: list[Message] = []
+    while not stopping.is_set():
+        await client.messages.get(seen.id)
+        content = f"Text {len(sent)} of part {part}."
+        sent.append(
+            await client.messages.send(
+                SendRequest(content=content, target_type="individual", target_ids=members[part : part + 1]),
+                idempotency_key=f"{seen.id}-{part}-{len(sent)}",
+            )
+        )
+        await asyncio.sleep(0.1)
+    return sent
