@@ -89,11 +89,13 @@ class Transport:
     ) -> bytes:
         deadline = time.monotonic() + self._patience_seconds
         repeatable = endpoint.method == "GET" or endpoint.idempotent
+        unanswered = False
         for attempt in range(1, 1_000_000):
             try:
                 return await self._with_session(endpoint, url, query, raw, headers)
             except (ApiError, aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
-                wait = _wait_seconds(error, attempt)
+                unanswered |= not isinstance(error, ApiError)
+                wait = _wait_seconds(error, attempt, unanswered=unanswered)
                 if wait is None or not repeatable or time.monotonic() + wait > deadline:
                     raise
                 await asyncio.sleep(wait)
@@ -147,12 +149,15 @@ async def _error(response: aiohttp.ClientResponse) -> ApiError:
     return ApiError.of(response.status, await response.read(), headers.get("X-Request-Id"), headers.get("Retry-After"))
 
 
-def _wait_seconds(error: Exception, attempt: int) -> float | None:
-    """How long to wait before the same request again; None: it would end the same."""
+def _wait_seconds(error: Exception, attempt: int, *, unanswered: bool) -> float | None:
+    """How long to wait before the same request again; None: it would end the same.
+
+    ``unanswered``: an attempt broke off, and may be running still, so that a 409 may tell of itself.
+    """
     backoff = min(2.0, 0.1 * 2.0 ** min(attempt, 5)) * random.uniform(0.5, 1.0)
     if not isinstance(error, ApiError):
         return backoff
-    if error.status not in {429, 503}:
+    if error.status not in {429, 503} and not (unanswered and error.status == 409):
         return None
     return max(backoff, error.retry_after_seconds or 0.0)
 

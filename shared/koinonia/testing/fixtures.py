@@ -1,7 +1,7 @@
 """Small fixtures: a church, a virtual host, a key prefix, waiting, counting statements."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from uuid import UUID
 
@@ -10,7 +10,9 @@ import pytest
 import structlog
 
 from koinonia.bus.declare import declare
+from koinonia.bus.topology import EXCHANGE, QUEUES
 from koinonia.db.statistics import StatementLog, all_statements
+from koinonia.events import Event
 from koinonia.ids import new_id
 from koinonia.testing.servers import TestServers
 
@@ -41,10 +43,29 @@ async def empty_vhost(servers: TestServers) -> AsyncIterator[str]:
 @pytest.fixture
 async def vhost(empty_vhost: str) -> str:
     """The URL of a virtual host of this test's own, with the platform's exchanges and queues."""
+    await declare_queues(empty_vhost, QUEUES)
+    return empty_vhost
+
+
+@pytest.fixture
+async def service_vhost(empty_vhost: str) -> str:
+    """The same one, for tests of services, which bring their own queues: all together cost a test half a second.
+
+    An event that no queue of theirs wants is taken, and dropped.
+    """
     connection = await aio_pika.connect(empty_vhost)
     async with connection, connection.channel() as channel:
-        await declare(channel)
+        await declare(channel, {})
+        unheard = await channel.declare_queue("test.unheard", arguments={"x-max-length": 1})
+        await unheard.bind(EXCHANGE, "#")
     return empty_vhost
+
+
+async def declare_queues(url: str, queues: Mapping[str, Sequence[type[Event]]]) -> None:
+    """Make queues, with all that belongs to them, in a virtual host."""
+    connection = await aio_pika.connect(url)
+    async with connection, connection.channel() as channel:
+        await declare(channel, queues)
 
 
 @pytest.fixture

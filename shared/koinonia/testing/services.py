@@ -21,7 +21,7 @@ from aio_pika.exceptions import QueueEmpty
 from koinonia import clock
 from koinonia.api import Endpoint
 from koinonia.bus import Bus
-from koinonia.bus.topology import EXCHANGE
+from koinonia.bus.topology import EXCHANGE, QUEUES, queues_of
 from koinonia.events import Envelope, Event, decode
 from koinonia.ids import new_id
 from koinonia.life import Life
@@ -30,7 +30,7 @@ from koinonia.security.keys import Keys
 from koinonia.service import Build, Running, running
 from koinonia.settings import ServiceSettings
 from koinonia.testing.databases import DatabaseUrls
-from koinonia.testing.fixtures import wait_until
+from koinonia.testing.fixtures import declare_queues, wait_until
 from koinonia.testing.servers import TestServers
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -55,15 +55,19 @@ def keys() -> Keys:
 
 @pytest.fixture
 async def start_service(
-    database_urls: DatabaseUrls, vhost: str, servers: TestServers, keys: Keys
+    database_urls: DatabaseUrls, service_vhost: str, servers: TestServers, keys: Keys
 ) -> AsyncIterator[StartService]:
-    """``await start_service("billing", build, BillingSettings, trial_segments=10)``: it runs until the test ends."""
+    """``await start_service("billing", build, BillingSettings, trial_segments=10)``: it runs until the test ends.
+
+    Its queues are there from then on: a test that publishes to them before asks for `vhost` too.
+    """
     async with AsyncExitStack() as stack:
 
         async def start(service: str, build: Build[S], shape: type[S], **settings: Any) -> Running[S]:
+            await declare_queues(service_vhost, {queue: QUEUES[queue] for queue in queues_of(service)})
             values = {
                 "database_url": await database_urls(service),
-                "amqp_url": vhost,
+                "amqp_url": service_vhost,
                 "redis_url": servers.redis_url,
                 "drain_seconds": 5.0,
                 "database_pool_size": 5,
@@ -125,10 +129,10 @@ class BusProbe:
 
 
 @pytest.fixture
-async def bus(vhost: str) -> AsyncIterator[BusProbe]:
+async def bus(service_vhost: str) -> AsyncIterator[BusProbe]:
     """Publish to the services under test, and see every event that they publish from now on."""
-    connection: AbstractRobustConnection = await aio_pika.connect_robust(vhost)
-    own = Bus.open(vhost, "test")
+    connection: AbstractRobustConnection = await aio_pika.connect_robust(service_vhost)
+    own = Bus.open(service_vhost, "test")
     try:
         channel = await connection.channel()
         queue = await channel.declare_queue(exclusive=True)

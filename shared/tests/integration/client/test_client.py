@@ -32,6 +32,7 @@ class Platform:
         self.branches = [branches.Branch.example() for _ in range(250)]
         self.keys: list[str | None] = []
         self.away = 0
+        self.dying = 0
         self.streams: list[str | None] = []
         self.csv = ""
 
@@ -79,7 +80,11 @@ class Platform:
         if self.away:
             self.away -= 1
             raise DependencyUnavailable(retry_after_seconds=0)
-        if call.body.name == "twin":
+        if self.dying:
+            self.dying -= 1
+            assert call.request.transport is not None
+            call.request.transport.abort()
+        elif call.body.name == "twin" and len(self.keys) < 3:
             raise Conflict
         return branches.Branch.example()
 
@@ -211,6 +216,15 @@ async def test_a_conflict_is_not_repeated(browser: Client, platform: Platform) -
     with pytest.raises(ApiError, match="CONFLICT"):
         await browser.branches.create(branches.BranchRequest(name="twin"))
     assert len(platform.keys) == 1
+
+
+async def test_a_conflict_with_ones_own_attempt_that_broke_off_is_waited_out(
+    browser: Client, platform: Platform
+) -> None:
+    await browser.auth.login("a@b.co", "secret")
+    platform.dying = 1
+    await browser.branches.create(branches.BranchRequest(name="twin"), idempotency_key="mine")
+    assert platform.keys == ["mine"] * 3
 
 
 async def test_all_pages_are_walked(url: str, platform: Platform) -> None:
