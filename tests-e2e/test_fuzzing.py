@@ -45,6 +45,7 @@ NEVER_DONE = {
     "POST /api/auth/password/change": "it would end the sessions of the church's other callers",
     "POST /api/auth/invitations/accept": "its token comes by e-mail",
     "POST /api/auth/password/reset": "its token comes by e-mail",
+    "POST /api/admin/mfa/enable": "any password but the church's own is a wrong one",
     "DELETE /api/auth/sessions": "it would end the sessions of the church's other callers",
     **{
         f"POST /api/admin/mfa/{each}": "it wants an app's code"

@@ -4,9 +4,9 @@ from functools import partial
 
 from koinonia.bus import Subscription
 from koinonia.events.delivery import BroadcastStopped, RecipientsUpdated
-from koinonia.events.gateway import ChurchChanged
+from koinonia.events.gateway import ChurchChanged, PaymentReported
 from koinonia.events.messaging import MessageAccepted, MessageCompleted, MessageDue
-from koinonia_billing import authorizations, subscriptions, usage
+from koinonia_billing import authorizations, payments, subscriptions, usage
 from koinonia_billing.settings import BillingSettings
 
 
@@ -24,4 +24,5 @@ def listing(settings: BillingSettings) -> list[Subscription]:
             },
         ),
         Subscription("billing.usage", {RecipientsUpdated: usage.meter}, batch=200, linger_seconds=0.2),
+        Subscription("billing.payments", {PaymentReported: payments.keep}, across=True),
     ]

@@ -64,7 +64,7 @@ QUEUES: dict[str, tuple[type[Event], ...]] = {
         delivery.BroadcastStopped,
     ),
     "billing.usage": (delivery.RecipientsUpdated,),
-    "billing.payments": (gateway.PaymentReported,),  # they wait here until billing talks to Stripe
+    "billing.payments": (gateway.PaymentReported,),
     # compliance
     "compliance.churches": (gateway.ChurchChanged, gateway.AdminChanged, delivery.NumberChanged),
     "compliance.inbound": (carrier.MessageReceived,),

@@ -13,6 +13,7 @@ from koinonia.db.roles import SERVICES
 SHARED = frozenset(
     {
         *(f"{service}.{table}" for service in SERVICES for table in ("inbox", "schema_migrations")),
+        "billing.payment_reports",
         "billing.plans",
         "compliance.own_numbers",
         "delivery.carrier_account",
