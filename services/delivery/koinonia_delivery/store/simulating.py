@@ -156,7 +156,7 @@ _APPLY = statement(
         UPDATE test_work
         SET due_at = least(
                 moment.now + make_interval(secs => step.wait_seconds),
-                CASE WHEN step.is_held THEN test_work.do_not_send_after END
+                CASE WHEN step.is_held AND step.was = 'queued' THEN test_work.do_not_send_after END
             ),
             held_at = CASE WHEN step.is_held THEN coalesce(test_work.held_at, moment.now) END
         FROM step

@@ -29,10 +29,12 @@ from koinonia.events.messaging import (
 )
 from koinonia.ids import new_id
 from koinonia.security.identity import Identity
+from koinonia.security.keys import Keys
 from koinonia.testing.plans import explained
+from koinonia.testing.services import KEY_SETTINGS
 from koinonia_delivery import churches, recipients, trail
 from koinonia_delivery.announcing import announce
-from koinonia_delivery.domain.simulating import FIRST_LOOK_SECONDS
+from koinonia_delivery.domain.simulating import SOON_SECONDS
 from koinonia_delivery.simulating import simulate
 from koinonia_delivery.store import doubts
 
@@ -54,6 +56,10 @@ HOLD_MANY = statement(
     """,
 )
 PARKED = statement("test.parked", "SELECT count(*) FROM parked_receipts")
+TOO_LATE = statement(
+    "test.too_late",
+    "UPDATE test_work SET (due_at, do_not_send_after) = (clock_timestamp(), clock_timestamp() - interval '1 minute')",
+)
 BE_DUE = statement("test.test_be_due", "UPDATE test_work SET due_at = clock_timestamp() - interval '1 second'")
 SUPPRESSED = statement("test.suppressed", "SELECT count(*) FROM suppressions")
 SCANNED_TO = statement("test.scanned_to", "SELECT scanned_to FROM overdue_scan")
@@ -322,7 +328,26 @@ async def test_pauses_and_resumptions_cross_rounds_and_nothing_is_left_held(worl
             await simulate(world.database, world.keys, asyncio.Event(), batch=20)
 
     await asyncio.gather(turn(), rest(), answer(), answer())
-    assert await waits(world) < FIRST_LOOK_SECONDS + 0.5
+    await to_the_end(world)
+    assert set(await world.statuses(message_id)) == {"delivered"}
+
+
+async def test_a_resumption_amid_rounds_wakes_all_that_was_held_for_long(world: World) -> None:
+    message_id, stopping = await world.store(200, test=True), asyncio.Event()
+
+    async def answer() -> None:
+        for _ in range(20):
+            await simulate(world.database, world.keys, asyncio.Event(), batch=20)
+
+    await world.apply("delivery.churches", SendingPaused(version=1, paused_at=clock.now()))
+    await simulate(world.database, world.keys, asyncio.Event())
+    await held_for(world, timedelta(hours=1))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("koinonia_delivery.simulating.announce", ending(stopping))
+        assert await simulate(world.database, world.keys, stopping, batch=20) == 20
+    assert await waits(world) > 1700
+    await asyncio.gather(world.apply("delivery.churches", SendingResumed(version=2)), answer(), answer())
+    assert await waits(world) <= SOON_SECONDS  # the receipts of those that were sent
     await to_the_end(world)
     assert set(await world.statuses(message_id)) == {"delivered"}
 
@@ -395,6 +420,20 @@ async def test_a_held_test_is_looked_at_when_it_expires(world: World) -> None:
     await held_for(world, timedelta(days=1))
     await simulate(world.database, world.keys, asyncio.Event())
     assert 590 < await waits(world) < 600
+
+
+async def test_a_sent_test_that_nobody_can_read_rests_after_its_time_to_send_has_passed(world: World) -> None:
+    message_id = await world.store(1, test=True, do_not_send_after=clock.now() + timedelta(minutes=10))
+    await simulate(world.database, world.keys, asyncio.Event())
+    async with world.database.across_churches() as tx:
+        await tx.execute(TOO_LATE)
+    foreign = Keys.parse(
+        **{**KEY_SETTINGS, "encryption_keys": KEY_SETTINGS["encryption_keys"].replace("test", "other")}
+    )
+    async with asyncio.timeout(20):
+        assert await simulate(world.database, foreign, asyncio.Event()) == 1
+    await to_the_end(world)
+    assert await world.statuses(message_id) == ["delivered"]
 
 
 async def test_held_tests_cost_the_others_nothing(world: World) -> None:
