@@ -1,10 +1,11 @@
 """SMTP with TLS: a connection of its own for each e-mail, which is certain before and after the handing over.
 
-Source: RFC 5321, 4.2.1 (replies) and 4.5.3.2.6 (a server may take ten minutes over a message that it has; a client that
-hears nothing then sends it again).
+Source: RFC 5321, 4.2.1 (replies), 4.5.2 (leading dots), 4.5.3.2.4 and 4.5.3.2.6 (a server may take two minutes to begin
+with a message, and ten over one that it has; a client that hears nothing then sends it again).
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -12,16 +13,19 @@ from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
-from aiosmtplib import SMTP, SMTPException, SMTPResponseException
+from aiosmtplib import SMTP, SMTPException, SMTPResponseException, SMTPServerDisconnected
 
 from koinonia.secret import Secret
 from koinonia_delivery.mail.contract import Away, Mail, OutcomeUnknown, Refused, Rejected
 
 REPLY_SECONDS = 20.0
-CALL_SECONDS = 40.0  # until the message is handed over
+CALL_SECONDS = 40.0  # until the server knows for whom it is
+START_SECONDS = 120.0  # for the 354: until then nothing of the message has gone
 DATA_SECONDS = 600.0  # for the reply to it: whoever asks again too early doubles it
 QUIT_SECONDS = 2.0
+_DOT = re.compile(rb"^\.", re.MULTILINE)
 _PORTS = {"smtp": 587, "smtps": 465}
+_START, _DONE = 354, 250
 _CLOSING = 421  # the server goes away, whatever the command was
 
 
@@ -87,9 +91,11 @@ class SmtpMailer:
                 await client.connect()
                 await _command(client.mail(mail.sender), of_this_mail=False)
                 await _command(client.rcpt(mail.recipient))
+            await _command(_start(client))
             handing_over = True
-            await _command(client.data(message, timeout=DATA_SECONDS))
+            await _command(_finish(client, message))
         except (SMTPException, OSError) as error:  # of which TimeoutError is one
+            client.close()  # a reply that still comes answers nothing
             raise (OutcomeUnknown if handing_over else Away)(_code(error)) from error
         finally:
             await _leave(client)
@@ -127,6 +133,22 @@ async def _command(reply: Awaitable[object], *, of_this_mail: bool = True) -> No
         if error.code == _CLOSING or not of_this_mail:
             raise Away(_code(error)) from error
         raise (Rejected if error.code >= 500 else Refused)(_code(error)) from error
+
+
+async def _start(client: SMTP) -> None:
+    reply = await client.execute_command(b"DATA", timeout=START_SECONDS)
+    if reply.code != _START:
+        raise SMTPResponseException(reply.code, reply.message)
+
+
+async def _finish(client: SMTP, message: bytes) -> None:
+    """Send the message, whose lines end in CRLF. ``client.data`` would not tell on which side of 354 it broke."""
+    if client.protocol is None:
+        raise SMTPServerDisconnected("Connection lost")
+    client.protocol.write(_DOT.sub(b"..", message) + b".\r\n")
+    reply = await client.protocol.read_response(timeout=DATA_SECONDS)
+    if reply.code != _DONE:
+        raise SMTPResponseException(reply.code, reply.message)
 
 
 async def _leave(client: SMTP) -> None:

@@ -17,7 +17,10 @@ USER, PASSWORD = "koinonia", "p@ss/word:1"
 
 
 class SmtpStub:
-    """What a real SMTP server does with what it gets; ``answers`` by command are used up first."""
+    """What a real SMTP server does with what it gets; ``answers`` by command are used up first.
+
+    DATA is the answer to the message, START the one before it, in place of 354.
+    """
 
     def __init__(self) -> None:
         self.port = 0
@@ -27,6 +30,7 @@ class SmtpStub:
         self.logins: list[str] = []
         self.answers: dict[str, list[str]] = {}
         self.passwords = {PASSWORD}
+        self.before_start: Callable[[], Awaitable[object]] | None = None
         self.before_data: Callable[[], Awaitable[object]] | None = None
 
     def authenticate(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
@@ -70,6 +74,21 @@ class SmtpStub:
         return answer
 
 
+class _Server(SMTP):
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
+        stub = self.event_handler
+        if stub.before_start is not None:
+            await stub.before_start()
+        answer = stub._answer("START")
+        if answer == "drop":
+            assert isinstance(self.transport, asyncio.Transport)
+            self.transport.abort()
+        elif answer is not None:
+            await self.push(answer)
+        else:
+            await super().smtp_DATA(arg)
+
+
 @asynccontextmanager
 async def smtp_server(
     tls: ssl.SSLContext | None = None, *, from_start: bool = False, login: bool = True
@@ -78,7 +97,7 @@ async def smtp_server(
     stub = SmtpStub()
 
     def make() -> SMTP:
-        return SMTP(
+        return _Server(
             stub,
             hostname="mail.test",
             tls_context=None if from_start else tls,

@@ -130,6 +130,9 @@ async def test_a_certificate_of_another_host_is_refused(tmp_path: Path) -> None:
     [
         ({"RCPT": ["451 4.7.1 Greylisted <anna@example.org>"]}, Refused, "451"),
         ({"RCPT": ["550 5.1.1 <anna@example.org>: no such user"]}, Rejected, "550"),
+        ({"START": ["451 4.3.0 Not now"]}, Refused, "451"),
+        ({"START": ["554 5.5.1 No valid recipients"]}, Rejected, "554"),
+        ({"START": ["250 2.0.0 No message wanted"]}, Refused, "250"),
         ({"DATA": ["452 4.3.1 Disk full"]}, Refused, "452"),
         ({"DATA": ["554 5.7.1 Spam from anna@example.org"]}, Rejected, "554"),
         ({"MAIL": ["550 5.7.1 You may not send as this"]}, Away, "550"),
@@ -152,9 +155,9 @@ async def test_a_servers_refusal_is_told_by_its_code_alone(
 async def test_a_server_may_take_longer_over_the_message_than_over_a_command(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smtp, "REPLY_SECONDS", 1.0)
-    monkeypatch.setattr(smtp, "CALL_SECONDS", 1.0)
-    post.server.before_data = lambda: asyncio.sleep(1.2)  # the server's own time
+    monkeypatch.setattr(smtp, "REPLY_SECONDS", 5.0)
+    monkeypatch.setattr(smtp, "CALL_SECONDS", 5.0)
+    post.server.before_data = lambda: asyncio.sleep(6.0)  # the server's own time
     await post.send()
     assert_arrived(post.server)
     assert smtp.DATA_SECONDS >= 600
@@ -168,6 +171,23 @@ async def test_a_server_that_never_answers_the_message_is_an_unknown_outcome(
     with pytest.raises(OutcomeUnknown, match="SMTPReadTimeoutError"):
         await post.send()
     assert_arrived(post.server)
+
+
+async def test_a_server_that_never_begins_with_the_message_has_nothing_of_it(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtp, "START_SECONDS", 0.2)
+    post.server.before_start = asyncio.Event().wait
+    with pytest.raises(Away, match="SMTPReadTimeoutError"):
+        await post.send()
+    assert post.server.mails == []
+
+
+async def test_a_connection_that_breaks_before_the_message_says_nothing_about_it(post: Post) -> None:
+    post.server.answers = {"START": ["drop"]}
+    with pytest.raises(Away, match="SMTPServerDisconnected"):
+        await post.send()
+    assert post.server.mails == []
 
 
 async def test_a_connection_that_breaks_after_the_email_is_an_unknown_outcome(post: Post) -> None:
