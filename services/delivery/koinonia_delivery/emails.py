@@ -23,7 +23,7 @@ from koinonia.events import Envelope
 from koinonia.events.delivery import EmailRequested
 from koinonia.life import Life
 from koinonia.resilience.backoff import Backoff
-from koinonia.resilience.breaker import Breaker, BreakerOpen
+from koinonia.resilience.breaker import Breaker, BreakerOpen, Call
 from koinonia.security.encryption import CiphertextInvalid
 from koinonia.security.keys import Keys
 from koinonia_delivery.domain import letters
@@ -35,6 +35,7 @@ from koinonia_delivery.store.emails import Claimed
 log = structlog.get_logger()
 
 PLACES = 8
+PROBE_SECONDS = 50.0  # a call that lasts longer has reached its server: connections and commands take less
 LEASE_SECONDS = 60.0  # renewed during a call, which may take ten minutes
 POLL_SECONDS = 1.0
 KEPT_DAYS = 7
@@ -161,10 +162,10 @@ class Mailing:
             return "returned", None, 0.0
         try:
             with (
-                self._breaker.guard(),
+                self._breaker.guard() as call,
                 telemetry.work("send e-mail", kind=SpanKind.CLIENT, attributes={"email_id": str(claimed.id)}),
             ):
-                await self._hand_over(claimed, mail)
+                await self._hand_over(claimed, mail, call)
         except BreakerOpen:
             return "returned", None, 0.0
         except MailError as error:
@@ -175,17 +176,19 @@ class Mailing:
             return "unknown", "bug", 0.0
         return "sent", None, 0.0
 
-    async def _hand_over(self, claimed: Claimed, mail: Mail) -> None:
-        """Hand it over, and renew its lease meanwhile.
+    async def _hand_over(self, claimed: Claimed, mail: Mail, call: Call) -> None:
+        """Hand it over, and renew its lease meanwhile. A server that is slow over a probe holds up no other e-mail.
 
         Raises:
             MailError: as the server says.
         """
         sending = asyncio.ensure_future(self._mailer.send(mail))
+        passing = asyncio.get_running_loop().call_later(PROBE_SECONDS, self._breaker.pass_probe, call)
         try:
             while not (await asyncio.wait([sending], timeout=self._lease_seconds / 3))[0]:
                 await self._renew(claimed)
         finally:
+            passing.cancel()
             sending.cancel()
         await sending
 

@@ -4,8 +4,8 @@ One per dependency and process, used from one event loop. Its states, and what m
 
 1. closed: calls pass; ``failures`` of them failing in a row open it.
 2. open: calls are refused at once with ``BreakerOpen``, for ``open_seconds``.
-3. half open: the next call is the probe; all others are refused until it ends. Success closes, failure opens again, and
-   a probe that ends without a verdict (it was cancelled) lets the next call be the probe.
+3. half open: the next call is the probe; all others are refused until it ends, or is passed before. Success closes,
+   failure opens again, and a probe that ends without a verdict (it was cancelled) lets the next call be the probe.
 
 A call that began before the last change of state says nothing about the present one: its result is not counted.
 """
@@ -109,6 +109,11 @@ class Breaker:
             self._end(call, failed=None if call.excused else call.failed or self._is_failure(error))
             raise
         self._end(call, failed=None if call.excused else call.failed)
+
+    def pass_probe(self, call: Call) -> None:
+        """Close before the probe has ended: the dependency is there, and slow. How the probe ends is not counted."""
+        if call.is_probe:
+            self._end(call, failed=False)
 
     def _admit(self) -> Call:
         if self._opened_at is not None:

@@ -38,6 +38,7 @@ from koinonia_delivery import app, emails, erasing, worker
 from koinonia_delivery.commands import read_emails
 from koinonia_delivery.domain.mailing import REFUSALS, UNKNOWNS
 from koinonia_delivery.emails import Mailing, Sender
+from koinonia_delivery.mail import sendgrid, smtp
 from koinonia_delivery.mail.contract import Away, Mail, Mailer
 from koinonia_delivery.mail.folder import FolderMailer
 from koinonia_delivery.mail.smtp import SmtpMailer, SmtpServer
@@ -293,7 +294,7 @@ async def test_a_server_that_takes_its_time_keeps_its_email_and_holds_up_no_othe
 
     server.before_data = hold_the_first
     await post.ask(2 * emails.PLACES)
-    async with running(post.mailing(mailer, lease_seconds=3.0)):
+    async with running(post.mailing(mailer, lease_seconds=15.0)):
         await wait_until(others_are_sent, what="all others settled")
         (before,) = await leases()
 
@@ -423,6 +424,31 @@ async def test_a_server_that_may_be_back_is_asked_with_one_email_first(post: Pos
         assert await mailing.begin_due(group) == 0
         answer.set()
     assert await send_due(mailing) == emails.PLACES
+
+
+async def test_a_slow_email_that_is_asked_with_first_holds_up_no_other(
+    post: Post, server: SmtpStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emails, "PROBE_SECONDS", 0.1)
+    url, answer, seconds = Secret("smtp://127.0.0.1:1?tls=off"), asyncio.Event(), [0.0]
+    await post.ask(12)
+    mailing = post.mailing(SmtpMailer(url))
+    mailing._breaker = Breaker("mail", is_failure=lambda error: isinstance(error, Away), clock=lambda: seconds[0])
+    await send_due(mailing)
+    await post.be_due()
+    seconds[0] += 60.0
+    url._value, server.before_data = f"smtp://127.0.0.1:{server.port}?tls=off", answer.wait
+    async with asyncio.TaskGroup() as group:
+        assert await mailing.begin_due(group) == 1
+        await wait_until(lambda: mailing._breaker.state == "closed", what="the switch closed")
+        assert await mailing.begin_due(group) == emails.PLACES - 1
+        answer.set()
+    assert (await post.statuses()).count("sent") == emails.PLACES
+
+
+def test_a_probe_is_not_passed_while_its_server_may_still_be_away() -> None:
+    assert smtp.CALL_SECONDS + smtp.QUIT_SECONDS < emails.PROBE_SECONDS < smtp.DATA_SECONDS
+    assert sendgrid.CALL_SECONDS < emails.PROBE_SECONDS
 
 
 async def test_what_nobody_took_in_time_is_not_sent_any_more(post: Post, server: SmtpStub, mailer: SmtpMailer) -> None:

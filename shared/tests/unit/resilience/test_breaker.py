@@ -140,6 +140,23 @@ def test_a_failed_probe_opens_it_for_the_whole_time_again(breaker: Breaker, time
     assert state(breaker) == "closed"
 
 
+def test_a_probe_can_be_passed_before_its_end_which_is_not_counted_then(breaker: Breaker, time: Clock) -> None:
+    def slow() -> None:
+        with pytest.raises(ConnectionResetError), breaker.guard() as call:
+            breaker.pass_probe(call)
+            assert state(breaker) == "closed"
+            raise ConnectionResetError
+
+    open_up(breaker)
+    time.seconds += 5
+    slow()
+    for _ in range(2):
+        fail(breaker)
+        assert state(breaker) == "closed"
+    slow()  # no probe: it counts as it ends
+    assert (state(breaker), breaker.openings) == ("open", 2)
+
+
 @pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt])
 def test_a_cancelled_probe_gives_its_place_to_the_next_call(
     breaker: Breaker, time: Clock, error: type[BaseException]
