@@ -145,6 +145,9 @@ class Mailing:
                 retry_after_seconds=wait,
             )
             await self._settle(claimed, outcome)
+        except Exception:
+            # A bug of ours: it comes again when its lease has ended. Raised, it would cancel the others in mid-call.
+            log.exception("email_not_settled", email_id=str(claimed.id))
         finally:
             self._in_hand -= 1
             self._woken.set()  # there is a place

@@ -451,6 +451,30 @@ def test_a_probe_is_not_passed_while_its_server_may_still_be_away() -> None:
     assert sendgrid.CALL_SECONDS < emails.PROBE_SECONDS
 
 
+@pytest.mark.parametrize("step", ["renew", "settle"])
+async def test_a_bug_around_one_email_cancels_no_other_and_its_lease_goes_on(
+    *, post: Post, server: SmtpStub, mailer: SmtpMailer, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    real, failing = getattr(store, step), itertools.chain([True], itertools.repeat(False))
+
+    async def fail_once(*given: Any) -> Any:
+        if next(failing):
+            raise ValueError(ADDRESS)
+        return await real(*given)
+
+    monkeypatch.setattr(store, step, fail_once)
+    await post.ask(4)
+    mailing = post.mailing(mailer)
+    with capture_logs() as logs:
+        assert await send_due(mailing) == 4
+    assert sorted(await post.statuses()) == ["sending", "sent", "sent", "sent"]
+    (told,) = [each for each in logs if each["event"] == "email_not_settled"]
+    assert told["log_level"] == "error"
+    await post.be_due()
+    assert await send_due(mailing) == 1
+    assert await all_are(post, "sent")
+
+
 async def test_what_nobody_took_in_time_is_not_sent_any_more(post: Post, server: SmtpStub, mailer: SmtpMailer) -> None:
     await post.ask(expires_at=clock.now() - timedelta(seconds=1))
     server.answers = {"RCPT": ["451 later"]}
