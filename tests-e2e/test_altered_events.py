@@ -25,7 +25,7 @@ from .platform import Platform
 from .verdict import still_works
 
 # Of events that may be no one church's.
-SPANNING = {"delivery.holds", "delivery.receipts", "compliance.audit"}
+SPANNING = {"delivery.holds", "delivery.receipts", "compliance.audit", "billing.payments"}
 RUBBISH_HEADERS: dict[str, Any] = {
     "koinonia-attempt": "many",
     "koinonia-reason": "forged",
