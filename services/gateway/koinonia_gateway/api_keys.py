@@ -1,7 +1,8 @@
 """API keys: made, listed, rotated, revoked.
 
 Who does so is looked at again under the church's lock, which whoever changes admins holds too: neither an admin who was
-removed a moment ago nor a key that was revoked leaves a key behind. Owners get an e-mail of each that a person made.
+removed a moment ago nor a key that was revoked leaves a key behind. Owners get an e-mail of the first that somebody
+makes in an hour.
 """
 
 from datetime import timedelta
@@ -17,7 +18,7 @@ from koinonia.bus import outbox
 from koinonia.db import Transaction
 from koinonia.db.cursor import decode_cursor, encode_cursor
 from koinonia.errors import AuthenticationFailed, Conflict, Forbidden, NotFound, ValidationFailed
-from koinonia.ids import new_id
+from koinonia.ids import derived_id, new_id
 from koinonia.security import api_keys as secrets
 from koinonia.security.keys import Keys
 from koinonia_gateway.audit import Actor
@@ -71,7 +72,7 @@ async def create(tx: Transaction, keys: Keys, request: ApiKeyRequest, actor: Act
     await outbox.add(
         tx, actor.did("api_key.created", target=("api_key", row["id"]), role=request.role, kind=request.kind)
     )
-    await _tell_owners(tx, keys, church, acting, request.name)
+    await _tell_owners(tx, keys, church, actor, acting, key_name=request.name)
     return ApiKeyCreated(api_key=_view(row), key=text)
 
 
@@ -110,13 +111,12 @@ async def rotate(tx: Transaction, keys: Keys, key_id: UUID, overlap: timedelta, 
             "api_key.rotated", target=("api_key", key_id), successor=str(row["id"]), overlapSeconds=overlap_seconds
         ),
     )
-    if actor.kind == "session":
-        await _tell_owners(tx, keys, church, acting, old["name"])
+    await _tell_owners(tx, keys, church, actor, acting, key_name=old["name"])
     return ApiKeyCreated(api_key=_view(row), key=text)
 
 
 async def revoke(tx: Transaction, key_id: UUID, actor: Actor) -> None:
-    """End a key.
+    """End a key, and all that it was rotated to.
 
     Raises:
         AuthenticationFailed: the actor is no admin, or no key, any more.
@@ -124,9 +124,10 @@ async def revoke(tx: Transaction, key_id: UUID, actor: Actor) -> None:
         NotFound: there is no such key.
     """
     await _lock(tx, actor)
-    if not await store.revoke(tx, key_id, clock.now()):
+    ended = await store.revoke(tx, key_id, clock.now())
+    if not ended:
         raise NotFound
-    await outbox.add(tx, actor.did("api_key.revoked", target=("api_key", key_id)))
+    await outbox.add(tx, *(actor.did("api_key.revoked", target=("api_key", each)) for each in ended))
 
 
 async def show_again(tx: Transaction, key_id: UUID) -> ApiKeyCreated:
@@ -159,9 +160,18 @@ async def _lock(tx: Transaction, actor: Actor) -> tuple[str, asyncpg.Record]:
     return church, row
 
 
-async def _tell_owners(tx: Transaction, keys: Keys, church: str, maker: asyncpg.Record, key_name: str) -> None:
-    """Mail to each owner that a person has made a key: whoever sits at an open browser could."""
-    said = {"church": church, "maker": f"{maker['first_name']} {maker['last_name']}", "key": key_name}
+async def _tell_owners(
+    tx: Transaction, keys: Keys, church: str, actor: Actor, maker: asyncpg.Record, *, key_name: str
+) -> None:
+    """Mail to each owner that a key was made: whoever sits at an open browser, or has stolen a key, could.
+
+    Of what one person makes in an hour, and of what all keys do, one e-mail tells: nobody fills a mailbox with them.
+    """
+    name, whose = f"A program with the API key “{key_name}”", b"programs"  # it rotates itself, and has another id then
+    if actor.kind == "session":
+        name, whose = f"{maker['first_name']} {maker['last_name']}", maker["id"].bytes
+    said = {"church": church, "maker": name, "key": key_name}
+    hour = clock.now().replace(minute=0, second=0, microsecond=0)
     for owner in (await admins.list_deciding(tx)).values():
         await emails.request(
             tx,
@@ -170,7 +180,7 @@ async def _tell_owners(tx: Transaction, keys: Keys, church: str, maker: asyncpg.
             "api-key-made",
             email_ciphertext=owner["email_ciphertext"],
             fields={"name": owner["first_name"], **said},
-            email_id=new_id(),
+            email_id=derived_id(hour, tx.tenant.bytes, b"api-key-made", owner["id"].bytes, whose),
             expires_at=clock.now() + _NOTICE_LIFE,
         )
 

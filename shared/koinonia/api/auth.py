@@ -319,7 +319,7 @@ CREATE_API_KEY = Endpoint(
     path="/api/admin/api-keys",
     owner="gateway",
     summary="Make an API key",
-    description="The church's owners are told by e-mail.",
+    description="The church's owners are told by e-mail, once an hour.",
     request=ApiKeyRequest,
     response=ApiKeyCreated,
     status=201,
@@ -335,7 +335,7 @@ ROTATE_API_KEY = Endpoint(
     summary="Give an API key a successor",
     description="Makes a key of the same name, kind, role and expiry. The old one opens for `overlapHours` more (24 "
     "unless said otherwise, a week at most), so that programs can be changed in turn; both are in the list. An API key "
-    "rotates itself and no other; where a person does, the church's owners are told by e-mail.",
+    "rotates itself and no other. The church's owners are told by e-mail, once an hour.",
     query=RotateQuery,
     response=ApiKeyCreated,
     roles=MANAGERS,
@@ -348,6 +348,7 @@ DELETE_API_KEY = Endpoint(
     path="/api/admin/api-keys/{id}",
     owner="gateway",
     summary="Revoke an API key",
+    description="Ends its successors with it. To end the old key alone, let its overlap run out.",
     status=204,
     roles=MANAGERS,
     idempotent=True,

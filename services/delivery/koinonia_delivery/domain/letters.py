@@ -97,7 +97,8 @@ WORDS: Mapping[str, _Words] = {
         subject="A new API key for {church}",
         before=(
             "{maker} has made the API key “{key}” just now. A program that has it can act for {church}.",
-            "If nobody of you needed it, revoke it at once in the settings, and let {maker} choose a new password.",
+            "If nobody of you needed it, revoke it at once in the settings; a person who made it needs a new password.",
+            "You hear of the first key in an hour. The settings list all.",
         ),
     ),
 }
