@@ -70,7 +70,7 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
             **auth.handlers(),
             **Admins(parts, callers, limiter, passwords, refusals=refusals).handlers(),
             **churches.HANDLERS,
-            **churches.ApiKeys(keys).handlers(),
+            **churches.ApiKeys(keys, refusals).handlers(),
             **docs.HANDLERS,
             **PasswordRoutes(parts, callers, passwords, tries=tries, confirmation=confirmation).handlers(),
             **Progress(hub, callers).handlers(),

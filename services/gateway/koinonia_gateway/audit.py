@@ -3,6 +3,8 @@
 What is refused has no such transaction: `Refusals` records it beside the answer.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -13,10 +15,11 @@ import structlog
 from koinonia import clock
 from koinonia.bus import outbox
 from koinonia.db import Database
-from koinonia.errors import is_transient
+from koinonia.errors import AuthenticationFailed, Conflict, Forbidden, is_transient
 from koinonia.events.audit import ActionRecorded
 from koinonia.life import Life
 from koinonia.security.identity import Identity
+from koinonia_gateway.domain.addresses import limited_as
 
 log = structlog.get_logger()
 
@@ -104,7 +107,8 @@ class Refusals:
 
     def record_once(self, church_id: UUID, act: ActionRecorded) -> None:
         """Record it, unless this gateway did in the last minute: programs repeat what is refused to them."""
-        same = (act.action, act.actor_id, act.target_id, act.address, *sorted(act.details.items()))
+        address = limited_as(act.address or "")
+        same = (act.action, act.actor_id, act.target_id, address, *sorted(act.details.items()))
         before = self._recorded.get(same)
         if before is not None and act.occurred_at - before < timedelta(seconds=_SAME_SECONDS):
             return
@@ -112,6 +116,18 @@ class Refusals:
             self._recorded.clear()
         self._recorded[same] = act.occurred_at
         self.record(church_id, act)
+
+    @contextmanager
+    def recorded(
+        self, church_id: UUID, actor: Actor, action: str, target: tuple[str, UUID] | None, **details: str
+    ) -> Iterator[None]:
+        """Record what is refused in here, and refuse it."""
+        try:
+            yield
+        except (AuthenticationFailed, Forbidden, Conflict) as refused:
+            act = actor.did(action, target=target, outcome="failure", reason=type(refused).__name__, **details)
+            self.record_once(church_id, act)
+            raise
 
     async def _write(self, church_id: UUID | None, act: ActionRecorded) -> None:
         database = self._database

@@ -147,20 +147,22 @@ class Callers:
         principal = await self._principal_within_limits(request)
         await self._count(request, endpoint, principal)
         from_browser = request.method not in origins.SAFE_METHODS and "Authorization" not in request.headers
-        if from_browser:
-            self.check_origin(request)
         if principal is None:
+            if from_browser:
+                self.check_origin(request)
             return None
         identity = _identity(request, principal)
-        if endpoint.access != "public":
-            try:
+        try:
+            if from_browser:
+                self.check_origin(request)
+            if endpoint.access != "public":
                 if from_browser and principal.session_id is not None:
                     self.check_csrf(request, principal.session_id)
                 _check_state(endpoint, principal)
                 check_caller(endpoint, identity)
-            except (CsrfFailed, Forbidden, MfaRequired) as refused:
-                self._record(identity, endpoint, refused)
-                raise
+        except (CsrfFailed, Forbidden, MfaRequired) as refused:
+            self._record(identity, endpoint, refused)
+            raise
         return identity
 
     def locate(self, request: web.Request) -> None:

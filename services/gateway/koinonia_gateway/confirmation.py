@@ -56,17 +56,20 @@ class Confirmation:
 
         Raises:
             AuthenticationFailed: the session is over.
-            RateLimited: it was wrong too often.
+            RateLimited: it was wrong too often, in this session.
+            PasswordsBusy: as many wait as may.
             ValidationFailed: it is wrong; ``field`` is named.
         """
-        self._passwords.check_room()
-        own, key = self.session_of(call), f"confirm:{call.identity.principal_id}"
-        await self._tries.count(call.request, key)
-        async with self._database.tenant(own.church_id) as tx:
-            known = await store.find(tx, own.admin_id)
-        if known is None:
-            raise AuthenticationFailed
-        if not await self._passwords.verify(known["password_hash"], password):
+        own = self.session_of(call)
+        key = f"confirm:{own.admin_id}:{own.id}"  # of each session: a stolen one leaves its owner's tries alone
+        with self._passwords.place():
+            await self._tries.count(call.request, key)
+            async with self._database.tenant(own.church_id) as tx:
+                known = await store.find(tx, own.admin_id)
+            if known is None:
+                raise AuthenticationFailed
+            right = await self._passwords.verify(known["password_hash"], password)
+        if not right:
             await self._note_failure(call.identity)
             raise ValidationFailed.field(field, "This is not your password.")
         await self._tries.forgive(key)

@@ -35,7 +35,9 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
     rate_limit_send: str = "300/1m"  # broadcasts and replies, per church
     rate_limit_billing: str = "600/1m"  # requests to billing, per church
     rate_limit_plans: str = ""  # standard=2,large=5: so many times these three, for a church with that plan
-    rate_limit_invitation: str = "5/1d"  # e-mails that invite, per address they go to; 20 times that per church
+    rate_limit_invitation: str = (
+        "5/1d"  # e-mails that invite, per church and address; 20 times that per church, and per address
+    )
     rate_limit_webhook: str = "1000/1m"  # requests whose signature or API key fails, per address
     rate_limit_prefix: str = "koinonia:limits"  # of their keys in Redis
     telnyx_public_key: Secret | None = None  # base64, ed25519; two with a comma between while it is changed

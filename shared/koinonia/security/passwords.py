@@ -6,8 +6,9 @@ Sources: OWASP ASVS 5.0, 6.2 and 11.4.2; OWASP Password Storage Cheat Sheet (19 
 import asyncio
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import argon2
@@ -68,34 +69,33 @@ class Passwords:
         cost = cost or PasswordCost()
         self._hasher = argon2.PasswordHasher(cost.passes, cost.memory_kib, cost.lanes)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="passwords")
-        self._under_way = 0
+        self._taken = 0
         # What an unknown account is compared with, at the same cost, so that time does not tell whether it exists.
         self._nobody = self._hasher.hash("nobody")
 
-    def check_room(self) -> None:
-        """Refuse at once what would wait too long: before a try is counted that will not be one.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place among those who wait; hash and verify in one. What would wait too long is refused at once: whoever
+        counts a try does so in here, so that none is counted that will not be one.
 
         Raises:
             PasswordsBusy: as many wait as may.
         """
-        if self._under_way >= LONGEST_QUEUE:
+        if self._taken >= LONGEST_QUEUE:
             raise PasswordsBusy
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
     async def hash(self, password: str) -> str:
-        """The argon2id hash of a password, with its salt and cost.
-
-        Raises:
-            PasswordsBusy: as many wait as may.
-        """
+        """The argon2id hash of a password, with its salt and cost."""
         secret = _bytes(password)
         return await self._run(lambda: self._hasher.hash(secret))
 
     async def verify(self, hashed: str | None, password: str) -> bool:
-        """Whether it is the password of that hash; for no hash (an unknown account) no, after the same time.
-
-        Raises:
-            PasswordsBusy: as many wait as may.
-        """
+        """Whether it is the password of that hash; for no hash (an unknown account) no, after the same time."""
         secret = _bytes(password[:LONGEST])
         matches = await self._run(lambda: self._matches(hashed or self._nobody, secret))
         return matches and hashed is not None and len(password) <= LONGEST
@@ -115,12 +115,7 @@ class Passwords:
             return False
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        self.check_room()
-        self._under_way += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self._under_way -= 1
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
 def problem(password: str, *, church_name: str = "", email: str = "") -> str | None:

@@ -1,7 +1,6 @@
 """A church's admins, and the door through which who is invited comes in."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +8,7 @@ from koinonia.api import Endpoint, admins
 from koinonia.api.admins import AdminPatch, AdminUser, InvitationAcceptance, InvitationRequest
 from koinonia.api.common import NoQuery, Page, PageQuery
 from koinonia.db import Transaction
-from koinonia.errors import AuthenticationFailed, Conflict, Forbidden, RateLimited, ValidationFailed
+from koinonia.errors import RateLimited, ValidationFailed
 from koinonia.security import passwords as password_rules
 from koinonia.security import tokens
 from koinonia.security.passwords import Passwords
@@ -24,6 +23,7 @@ from koinonia_gateway.store import invitations
 
 _TRIES_PER_ADDRESS = 20  # as of logins: times the rate of one account
 _INVITATIONS_PER_CHURCH = 20  # times the rate of one recipient
+_CHURCHES_PER_RECIPIENT = 20  # times it, from all churches: a stranger's throw-away church closes nobody's address
 
 
 class Admins:
@@ -63,16 +63,16 @@ class Admins:
     async def invite(self, call: Call[InvitationRequest, NoQuery], tx: Transaction) -> AdminUser:
         """One more."""
         actor = Actor.of(call.identity)
-        await self._count_invitation(tx.tenant, call.body.email)
-        async with self._refusals_recorded(tx.tenant, actor, "admin.invited", None, role=call.body.role):
+        with self._refusals.recorded(tx.tenant, actor, "admin.invited", None, role=call.body.role):
             invited = await cases.invite(tx, self._keys, call.body, actor)
+        await self._count_invitation(tx.tenant, call.body.email)
         call.made(invited.id)
         return invited
 
     async def change(self, call: Call[AdminPatch, NoQuery], tx: Transaction) -> AdminUser:
         """Another role."""
         admin_id, role, actor = call.path["id"], call.body.role, Actor.of(call.identity)
-        async with self._refusals_recorded(tx.tenant, actor, "admin.role_changed", admin_id, after=role):
+        with self._refusals.recorded(tx.tenant, actor, "admin.role_changed", ("admin", admin_id), after=role):
             changed = await cases.change_role(tx, self._keys, admin_id, role, actor)
         call.made(admin_id)
         return changed
@@ -80,7 +80,7 @@ class Admins:
     async def remove(self, call: Call[None, NoQuery], tx: Transaction) -> None:
         """One less."""
         admin_id, church_id, actor = call.path["id"], tx.tenant, Actor.of(call.identity)
-        async with self._refusals_recorded(church_id, actor, "admin.removed", admin_id):
+        with self._refusals.recorded(church_id, actor, "admin.removed", ("admin", admin_id)):
             ended = await cases.remove(tx, admin_id, actor)
 
         def forget() -> None:
@@ -94,17 +94,20 @@ class Admins:
 
     async def accept(self, call: Call[InvitationAcceptance, NoQuery]) -> AdminUser:
         """A login for who has the token. The password is hashed with no transaction open."""
-        request, actor = call.body, actor_of(call.request)
-        standing = await self._limiter.hit(self._rate, f"auth:{limited_address_of(call.request)}")
-        if standing.exceeded:
-            raise RateLimited(retry_after_seconds=standing.seconds_left)
+        with self._passwords.place():
+            standing = await self._limiter.hit(self._rate, f"auth:{limited_address_of(call.request)}")
+            if standing.exceeded:
+                raise RateLimited(retry_after_seconds=standing.seconds_left)
+            return await self._join(call.body, actor_of(call.request))
+
+    async def _join(self, request: InvitationAcceptance, actor: Actor) -> AdminUser:
         async with self._database.across_churches() as tx:
             found = await invitations.find(tx, tokens.digest_opaque(request.token))
         if found is None:
             self._refusals.record(None, actor.did("admin.joined", outcome="failure", reason="InvitationOver"))
             raise cases.InvitationOver
         church_id, admin_id = found["church_id"], found["admin_id"]
-        async with self._refusals_recorded(church_id, actor, "admin.joined", admin_id):
+        with self._refusals.recorded(church_id, actor, "admin.joined", ("admin", admin_id)):
             cases.check_invitation(found)
             email = self._keys.decrypt(found["email_ciphertext"], church_id, "email")
             problem = password_rules.problem(request.password, church_name=found["church_name"], email=email)
@@ -115,29 +118,19 @@ class Admins:
                 return await cases.join(tx, self._keys, request, password_hash=hashed, actor=actor)
 
     async def _count_invitation(self, church_id: UUID, email: str) -> None:
-        """Nobody gets one e-mail after the other in our name, from whichever churches.
+        """Nobody gets one e-mail after the other in our name: few from one church, and no endless number from all.
+
+        Counted is what goes out; what is beyond a limit is undone with its transaction.
 
         Raises:
-            RateLimited: this church has invited too many, or this address was invited too often.
+            RateLimited: this church has invited too many, or this address too often, or all churches did.
         """
         recipient = self._keys.login_index(email).hex()
         for rate, key in (
+            (self._invitations, f"invited:{church_id}:{recipient}"),
             (self._invitations.times(_INVITATIONS_PER_CHURCH), f"invitations:{church_id}"),
-            (self._invitations, f"invited:{recipient}"),
+            (self._invitations.times(_CHURCHES_PER_RECIPIENT), f"invited:{recipient}"),
         ):
             standing = await self._limiter.hit(rate, key)
             if standing.exceeded:
                 raise RateLimited(retry_after_seconds=standing.seconds_left)
-
-    @asynccontextmanager
-    async def _refusals_recorded(
-        self, church_id: UUID, actor: Actor, action: str, admin_id: UUID | None, **details: str
-    ) -> AsyncIterator[None]:
-        """What is refused leaves a line in the audit log, too: in a transaction of its own, beside the answer."""
-        try:
-            yield
-        except (AuthenticationFailed, Forbidden, Conflict) as refused:
-            target = None if admin_id is None else ("admin", admin_id)
-            act = actor.did(action, target=target, outcome="failure", reason=type(refused).__name__, **details)
-            self._refusals.record(church_id, act)
-            raise

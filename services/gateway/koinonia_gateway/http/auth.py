@@ -86,11 +86,12 @@ class Auth:
     async def register(self, call: Call[RegisterRequest, NoQuery]) -> Answer:
         """A new church, its owner, a session."""
         request = call.body
-        await self._count_address(call)
-        problem = password_rules.problem(request.password, church_name=request.church_name, email=request.email)
-        if problem is not None:
-            raise ValidationFailed.field("password", problem)
-        hashed = await self._passwords.hash(request.password)
+        with self._passwords.place():
+            await self._count_address(call)
+            problem = password_rules.problem(request.password, church_name=request.church_name, email=request.email)
+            if problem is not None:
+                raise ValidationFailed.field("password", problem)
+            hashed = await self._passwords.hash(request.password)
         async with self._database.tenant(new_id()) as tx:
             opened = await accounts.register(
                 tx, self._keys, request, password_hash=hashed, actor=actor_of(call.request)
@@ -102,19 +103,19 @@ class Auth:
         request, actor = call.body, actor_of(call.request)
         login_index = self._keys.login_index(request.email)
         pair = f"login:{login_index.hex()}:{limited_address_of(call.request)}"
-        self._passwords.check_room()
-        await self._count_address(call)
-        await self._count(call, pair)
-        async with self._database.across_churches() as tx:
-            account = await admins.find_login(tx, login_index)
-        hashed = account["password_hash"] if account is not None else None
-        right = await self._passwords.verify(hashed, request.password)
-        if account is None or not right:
-            self._record_failure(account, actor, "unknown" if account is None else "password")
-            raise AuthenticationFailed(_WRONG)
-        await self._limiter.forgive(self._rate, pair)
-        outdated = self._passwords.needs_rehash(account["password_hash"])
-        new_hash = await self._passwords.hash(request.password) if outdated else None
+        with self._passwords.place():
+            await self._count_address(call)
+            await self._count(call, pair)
+            async with self._database.across_churches() as tx:
+                account = await admins.find_login(tx, login_index)
+            hashed = account["password_hash"] if account is not None else None
+            right = await self._passwords.verify(hashed, request.password)
+            if account is None or not right:
+                self._record_failure(account, actor, "unknown" if account is None else "password")
+                raise AuthenticationFailed(_WRONG)
+            await self._limiter.forgive(self._rate, pair)
+            outdated = self._passwords.needs_rehash(account["password_hash"])
+            new_hash = await self._passwords.hash(request.password) if outdated else None
         async with self._database.tenant(account["church_id"]) as tx:
             opened = await accounts.log_in(
                 tx,

@@ -14,7 +14,7 @@ from koinonia.security.keys import Keys
 from koinonia.web import Call, Handler
 from koinonia_gateway import api_keys
 from koinonia_gateway import churches as church_cases
-from koinonia_gateway.audit import Actor
+from koinonia_gateway.audit import Actor, Refusals
 
 
 async def get_settings(call: Call[None, NoQuery], tx: Transaction) -> ChurchSettings:
@@ -35,8 +35,9 @@ async def rebuild_settings(call: Call[Any, NoQuery], tx: Transaction, _made_id: 
 class ApiKeys:
     """The routes of API keys."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, refusals: Refusals) -> None:
         self._keys = keys
+        self._refusals = refusals
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
         return {
@@ -52,14 +53,17 @@ class ApiKeys:
 
     async def create(self, call: Call[ApiKeyRequest, NoQuery], tx: Transaction) -> ApiKeyCreated:
         """A new key, shown this once."""
-        created = await api_keys.create(tx, self._keys, call.body, Actor.of(call.identity))
+        actor = Actor.of(call.identity)
+        with self._refusals.recorded(tx.tenant, actor, "api_key.created", None, role=call.body.role):
+            created = await api_keys.create(tx, self._keys, call.body, actor)
         call.made(created.api_key.id)
         return created
 
     async def rotate(self, call: Call[None, RotateQuery], tx: Transaction) -> ApiKeyCreated:
         """A key's successor, shown this once."""
-        overlap = timedelta(hours=call.query.overlap_hours)
-        rotated = await api_keys.rotate(tx, self._keys, call.path["id"], overlap, Actor.of(call.identity))
+        key_id, actor, overlap = call.path["id"], Actor.of(call.identity), timedelta(hours=call.query.overlap_hours)
+        with self._refusals.recorded(tx.tenant, actor, "api_key.rotated", ("api_key", key_id)):
+            rotated = await api_keys.rotate(tx, self._keys, key_id, overlap, actor)
         call.made(rotated.api_key.id)
         return rotated
 
@@ -68,7 +72,9 @@ class ApiKeys:
 
     async def revoke(self, call: Call[None, NoQuery], tx: Transaction) -> None:
         """The end of a key."""
-        await api_keys.revoke(tx, call.path["id"], Actor.of(call.identity))
+        key_id, actor = call.path["id"], Actor.of(call.identity)
+        with self._refusals.recorded(tx.tenant, actor, "api_key.revoked", ("api_key", key_id)):
+            await api_keys.revoke(tx, key_id, actor)
 
 
 HANDLERS: Mapping[Endpoint, Handler] = {

@@ -85,7 +85,7 @@ class Mfa:
     async def confirm(self, call: Call[MfaConfirmRequest, NoQuery]) -> Answer:
         """The factor is on; recovery codes, shown this once, and the cookies of a new session."""
         person, church_id = self._person(call), call.identity.church_id
-        key = f"mfa-confirm:{person.admin_id}"
+        key = f"mfa-confirm:{person.admin_id}:{person.session_id}"
         with self._refusals_recorded(church_id, person, "mfa.enabled"):
             await self._tries.count(call.request, key)
         async with self._database.tenant(church_id) as tx:
@@ -125,7 +125,8 @@ class Mfa:
         person, church_id = self._person(call), call.identity.church_id
         async with self._database.tenant(church_id) as tx:
             hashed = await admins.find_password_hash(tx, person.admin_id)
-        right = await self._passwords.verify(hashed, call.body.password)
+        with self._passwords.place():
+            right = await self._passwords.verify(hashed, call.body.password)
         with self._refusals_recorded(church_id, person, "mfa.failed"):
             async with self._database.tenant(church_id) as tx:
                 proof = Proof.of(call.body.code)

@@ -58,15 +58,16 @@ class PasswordRoutes:
 
     async def reset(self, call: Call[PasswordReset, NoQuery]) -> None:
         """The new password of whoever shows the token; a made-up one costs no hash."""
-        await self._tries.count_address(call.request)
         digest, actor = tokens.digest_opaque(call.body.token), actor_of(call.request)
-        async with self._database.across_churches() as tx:
-            found = await cases.find_reset(tx, digest, actor)
-        if found is None:
-            raise _not_good()
-        church_id = found["church_id"]
-        cases.check_new(self._keys, call.body.password, "password", found, church_id)
-        hashed = await self._passwords.hash(call.body.password)
+        with self._passwords.place():
+            await self._tries.count_address(call.request)
+            async with self._database.across_churches() as tx:
+                found = await cases.find_reset(tx, digest, actor)
+            if found is None:
+                raise _not_good()
+            church_id = found["church_id"]
+            cases.check_new(self._keys, call.body.password, "password", found, church_id)
+            hashed = await self._passwords.hash(call.body.password)
         async with self._database.tenant(church_id) as tx:
             ended = await cases.reset(tx, self._keys, digest, hashed, actor)
         if ended is None:
@@ -78,7 +79,8 @@ class PasswordRoutes:
         own = self._confirmation.session_of(call)
         known = await self._confirmation.confirm(call, call.body.current_password, "currentPassword")
         cases.check_new(self._keys, call.body.new_password, "newPassword", known, own.church_id)
-        hashed = await self._passwords.hash(call.body.new_password)
+        with self._passwords.place():
+            hashed = await self._passwords.hash(call.body.new_password)
         version, actor = known["password_version"], Actor.of(call.identity)
         async with self._database.tenant(own.church_id) as tx:
             ended = await cases.change(tx, self._keys, own.admin_id, version, hashed, session_id=own.id, actor=actor)

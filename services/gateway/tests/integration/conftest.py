@@ -1,6 +1,7 @@
 """A gateway over real servers, a browser in front of it, and a service behind it that does what a test tells it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import aiohttp
@@ -8,15 +9,22 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from koinonia import clock
 from koinonia.carrier.webhooks import Signer
+from koinonia.db import Transaction, statement
 from koinonia.secret import Secret
 from koinonia.service import Running
+from koinonia.testing.fixtures import wait_until
 from koinonia.testing.services import StartService
 from koinonia.web import Server, build_app
 from koinonia.web.health import Probe
 from koinonia_gateway.app import build
 from koinonia_gateway.settings import GatewaySettings
 
+COUNT_BLOCKED = statement(
+    "test.count_blocked",
+    "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))",
+)
 PASSWORD = "seven brown bears sing loudly"
 STRIPE_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -105,6 +113,23 @@ async def start_gateway(
 @pytest.fixture
 async def gateway(start_gateway: StartGateway) -> Service:
     return await start_gateway()
+
+
+@pytest.fixture
+def window() -> Iterator[None]:
+    """At a beginning of the windows of all rates, a day's at most: none ends while a test counts."""
+    with clock.shifted(86_400 - clock.now().timestamp() % 86_400):
+        yield
+
+
+async def still_waits(tx: Transaction, task: "asyncio.Task[Any]") -> None:
+    """Wait until something waits for a lock that the transaction holds: the task, which is not done."""
+
+    async def is_blocked() -> bool:
+        return task.done() or bool(await tx.fetch_value(COUNT_BLOCKED))
+
+    await wait_until(is_blocked)
+    assert not task.done()
 
 
 class Browser:

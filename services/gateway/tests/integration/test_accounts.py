@@ -167,7 +167,56 @@ async def test_cookies_are_secure_where_browsers_come_by_https(
     assert "Strict-Transport-Security" in browser.headers
 
 
+@pytest.mark.usefixtures("window")
+async def test_of_tries_that_come_at_once_those_without_a_place_are_not_counted(
+    start_gateway: StartGateway, owner: Browser, browsers: NewBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = await start_gateway(rate_limit_auth="5/15m")
+    monkeypatch.setattr(passwords, "LONGEST_QUEUE", 2)
+    real, goes_on = argon2.PasswordHasher.verify, threading.Event()
+
+    def held_up(hasher: argon2.PasswordHasher, hashed: str | bytes, password: str | bytes) -> bool:
+        assert goes_on.wait(30)
+        return real(hasher, hashed, password)
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", held_up)
+    browser, wrong = browsers(limited.url), "not the password at all"
+    logins = [asyncio.create_task(browser.log_in(password=wrong)) for _ in range(12)]
+    try:
+
+        async def are_refused() -> bool:
+            return sum(login.done() for login in logins) == 10
+
+        await wait_until(are_refused)
+    finally:
+        goes_on.set()
+    assert sorted([(await login)[0] for login in logins]) == [401] * 2 + [503] * 10
+    assert (await browser.log_in(password=wrong))[0] == 401
+    assert browser.headers["RateLimit-Remaining"] == "2"
+
+
+@pytest.mark.usefixtures("window")
+async def test_what_has_no_place_to_be_hashed_in_costs_no_try_of_its_address(
+    start_gateway: StartGateway, browsers: NewBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = browsers((await start_gateway(rate_limit_auth="1/15m")).url)
+    token, names = {"token": "made up", "password": PASSWORD}, {"firstName": "Bo", "lastName": "Mill"}
+
+    async def ask() -> list[int]:
+        return [
+            (await browser.register())[0],
+            (await browser.call("POST", "/api/auth/password/reset", token, csrf=False))[0],
+            (await browser.call("POST", "/api/auth/invitations/accept", {**token, **names}, csrf=False))[0],
+        ]
+
+    with monkeypatch.context() as busy:
+        busy.setattr(passwords, "LONGEST_QUEUE", 0)
+        assert [await ask() for _ in range(8)] == [[503] * 3] * 8
+    assert await ask() == [201, 400, 401]
+
+
 @pytest.mark.asvs("v5.0.0-6.3.1")
+@pytest.mark.usefixtures("window")
 async def test_tries_to_log_in_are_limited_per_account_and_a_right_one_clears_the_count(
     start_gateway: StartGateway, owner: Browser, browsers: NewBrowser
 ) -> None:
@@ -186,6 +235,7 @@ async def test_tries_to_log_in_are_limited_per_account_and_a_right_one_clears_th
 
 
 @pytest.mark.asvs("v5.0.0-4.1.3", "v5.0.0-6.3.1")
+@pytest.mark.usefixtures("window")
 async def test_behind_a_proxy_one_client_does_not_lock_another_out(
     start_gateway: StartGateway, browsers: NewBrowser, bus: BusProbe
 ) -> None:
@@ -205,6 +255,7 @@ async def test_behind_a_proxy_one_client_does_not_lock_another_out(
 
 
 @pytest.mark.asvs("v5.0.0-4.1.3", "v5.0.0-6.3.1")
+@pytest.mark.usefixtures("window")
 async def test_a_spoofed_address_does_not_help_against_the_limit(
     start_gateway: StartGateway, browsers: NewBrowser
 ) -> None:
@@ -217,6 +268,7 @@ async def test_a_spoofed_address_does_not_help_against_the_limit(
     assert statuses == [401, 429]
 
 
+@pytest.mark.usefixtures("window")
 async def test_who_has_a_whole_ipv6_network_has_the_tries_of_one_address(
     start_gateway: StartGateway, browsers: NewBrowser
 ) -> None:
@@ -333,6 +385,7 @@ async def test_another_sites_page_changes_nothing(owner: Browser, headers: dict[
 
 
 @pytest.mark.asvs("v5.0.0-2.4.1")
+@pytest.mark.usefixtures("window")
 async def test_a_principal_is_limited_and_told_so(start_gateway: StartGateway, owner: Browser) -> None:
     limited = await start_gateway(rate_limit_api="40/1h")
     statuses = [(await owner.call("GET", "/api/auth/me", url=limited.url))[0] for _ in range(41)]
@@ -342,6 +395,7 @@ async def test_a_principal_is_limited_and_told_so(start_gateway: StartGateway, o
 
 
 @pytest.mark.asvs("v5.0.0-2.4.1")
+@pytest.mark.usefixtures("window")
 async def test_limits_hold_without_redis(start_gateway: StartGateway, owner: Browser) -> None:
     limited = await start_gateway(rate_limit_api="3/1h", redis_url="redis://127.0.0.1:1/0")
     statuses = [(await owner.call("GET", "/api/auth/me", url=limited.url))[0] for _ in range(4)]

@@ -280,6 +280,7 @@ async def test_a_changed_password_ends_all_other_sessions_and_is_told_by_mail(
 
 
 @pytest.mark.asvs("v5.0.0-6.2.3", "v5.0.0-6.3.1")
+@pytest.mark.usefixtures("window")
 async def test_a_change_wants_the_current_password_and_counts_the_tries(
     start_gateway: StartGateway, owner: Browser, bus: BusProbe
 ) -> None:
@@ -293,6 +294,17 @@ async def test_a_change_wants_the_current_password_and_counts_the_tries(
         assert await is_logged_out(owner)  # its access token is over, not its session
         assert (await owner.call("POST", "/api/auth/refresh"))[0] == 200
         assert (await change(owner, current=OTHER))[0] == 204
+
+
+@pytest.mark.usefixtures("window")
+async def test_wrong_passwords_in_a_stolen_session_leave_the_owner_its_tries(
+    start_gateway: StartGateway, owner: Browser, browsers: NewBrowser
+) -> None:
+    owner.url = (await start_gateway(rate_limit_auth="2/15m")).url
+    thief = browsers(owner.url)
+    assert (await thief.log_in())[0] == 200
+    assert [(await change(thief, current=OTHER))[0] for _ in range(3)] == [400, 400, 429]
+    assert (await change(owner))[0] == 204
 
 
 async def test_of_two_changes_at_once_one_holds(owner: Browser, browsers: NewBrowser) -> None:

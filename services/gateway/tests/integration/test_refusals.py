@@ -18,7 +18,7 @@ from koinonia.testing.services import BusProbe
 from koinonia_gateway import passwords
 from koinonia_gateway.audit import Actor
 
-from .conftest import Answer, Browser, NewBrowser, Service, StartGateway
+from .conftest import Answer, Browser, NewBrowser, Service, StartGateway, still_waits
 from .test_churches import key_of
 from .test_mfa import App, enable, password_step, verify
 
@@ -51,14 +51,13 @@ async def test_a_login_that_comes_late_is_recorded(
     async with gateway.parts.database.tenant(UUID(owner.church_id)) as tx:
         await passwords.change(tx, keys, admin_id, 1, "a hash", session_id=UUID(int=1), actor=ACTOR)
         login = asyncio.create_task(browsers().log_in())
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
-                await asyncio.shield(login)
+        await still_waits(tx, login)
     assert (await login)[0] == 401
     late = await line(bus, "login.failed", reason="changed")
     assert (str(late.church_id), late.data.target_id) == (owner.church_id, admin_id)
 
 
+@pytest.mark.usefixtures("window")
 async def test_a_second_factor_that_closes_and_who_tries_it_closed_are_recorded(
     start_gateway: StartGateway, owner: Browser, browsers: NewBrowser, bus: BusProbe
 ) -> None:
@@ -125,6 +124,11 @@ async def test_who_is_refused_at_the_door_is_recorded_once_a_minute(
     await line(bus, "request.refused", route="sessions.list", reason="Forbidden")  # for people
     assert await code_of(owner.call("POST", keys, {"name": "Site", "role": "viewer"}, csrf=False)) == "CSRF_ERROR"
     await line(bus, "request.refused", route="apiKeys.create", reason="CsrfFailed")
+    elsewhere = {"Origin": "https://evil.example"}
+    assert await code_of(owner.call("DELETE", f"{keys}/{key_id}", headers=elsewhere)) == "CSRF_ERROR"
+    await line(bus, "request.refused", route="apiKeys.delete", reason="CsrfFailed")
+    assert await code_of(owner.call("POST", "/api/auth/logout", headers=elsewhere)) == "CSRF_ERROR"
+    await line(bus, "request.refused", route="auth.logout", reason="CsrfFailed")
 
 
 async def test_who_is_refused_for_the_churchs_sake_is_recorded(gateway: Service, owner: Browser, bus: BusProbe) -> None:
@@ -157,6 +161,18 @@ async def test_a_key_that_is_revoked_is_recorded(owner: Browser, bus: BusProbe) 
     revoked = await line(bus, "api_key.revoked", "success")
     assert (str(revoked.data.actor_id), str(revoked.data.target_id)) == (owner.admin_id, key_id)
     assert (revoked.data.target_kind, str(revoked.church_id)) == ("api_key", owner.church_id)
+
+
+async def test_refused_changes_of_keys_are_recorded(owner: Browser, browsers: NewBrowser, bus: BusProbe) -> None:
+    (itself, headers), (other, _) = await key_of(owner, "admin"), await key_of(owner)
+    path = f"/api/admin/api-keys/{other}/rotate"
+    assert await code_of(browsers().call("POST", path, csrf=False, headers=headers)) == "FORBIDDEN"
+    refused = await line(bus, "api_key.rotated", reason="NotItself")
+    assert (str(refused.data.actor_id), str(refused.data.target_id)) == (itself, other)
+    assert (await owner.call("POST", path))[0] == 200
+    assert await code_of(owner.call("POST", path)) == "CONFLICT"
+    refused = await line(bus, "api_key.rotated", reason="Conflict")
+    assert (str(refused.church_id), str(refused.data.actor_id)) == (owner.church_id, owner.admin_id)
 
 
 async def test_of_refresh_tokens_only_a_replayed_one_is_recorded(
