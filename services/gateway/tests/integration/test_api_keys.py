@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from koinonia import clock
-from koinonia.db import statement
 from koinonia.db.statistics import StatementLog
 from koinonia.events.audit import ActionRecorded
 from koinonia.events.delivery import EmailRequested
@@ -23,13 +22,9 @@ from koinonia.testing.services import BusProbe
 from koinonia_gateway.store import admins as admin_store
 from koinonia_gateway.store import api_keys as key_store
 
-from .conftest import Answer, Behind, Browser, NewBrowser, Service, StartGateway
+from .conftest import Answer, Behind, Browser, NewBrowser, Service, StartGateway, still_waits
 
 PATH = "/api/admin/api-keys"
-COUNT_BLOCKED = statement(
-    "test.count_blocked",
-    "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))",
-)
 
 
 async def make(owner: Browser, **more: Any) -> tuple[dict[str, Any], dict[str, str]]:
@@ -348,11 +343,7 @@ async def test_an_admin_who_loses_the_right_while_a_request_is_under_way_changes
     async with gateway.parts.database.tenant(church_id) as tx:
         await admin_store.lock_church(tx)
         asked = asyncio.create_task(owner.call(method, paths[act], body if act == "create" else None))
-
-        async def waits() -> bool:
-            return bool(await tx.fetch_value(COUNT_BLOCKED)) or asked.done()
-
-        await wait_until(waits)
+        await still_waits(tx, asked)
         if loses == "role":
             await admin_store.update_role(tx, admin_id, "sender")
         else:
@@ -372,11 +363,7 @@ async def test_a_key_that_is_revoked_while_its_request_is_under_way_ends_no_othe
         await admin_store.lock_church(tx)
         path = f"{PATH}/{other['id']}"
         asked = asyncio.create_task(browsers().call("DELETE", path, csrf=False, headers=headers))
-
-        async def waits() -> bool:
-            return bool(await tx.fetch_value(COUNT_BLOCKED)) or asked.done()
-
-        await wait_until(waits)
+        await still_waits(tx, asked)
         await key_store.revoke(tx, UUID(key["id"]), clock.now())
     assert (await asked)[0] == 401
     assert list(await listed(owner)) == [other["id"]]

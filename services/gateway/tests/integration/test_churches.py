@@ -181,6 +181,7 @@ async def test_what_is_no_key_opens_nothing(owner: Browser, header: str) -> None
 
 
 @pytest.mark.asvs("v5.0.0-6.3.1")
+@pytest.mark.usefixtures("window")
 async def test_an_address_that_guesses_keys_is_refused_before_the_database_is_asked(
     start_gateway: StartGateway,
     owner: Browser,

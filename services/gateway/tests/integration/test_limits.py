@@ -163,6 +163,7 @@ async def empty(url: str, prefix: str) -> None:
 
 
 @pytest.mark.asvs("v5.0.0-2.4.1")
+@pytest.mark.usefixtures("window")
 async def test_sends_and_billing_have_limits_of_the_whole_church_beside_the_principals(
     start_gateway: StartGateway, owner: Browser
 ) -> None:
@@ -183,6 +184,7 @@ async def test_sends_and_billing_have_limits_of_the_whole_church_beside_the_prin
     assert [(await owner.call("GET", path, url=limited.url))[0] for path in paths] == [200, 200, 200, 429]
 
 
+@pytest.mark.usefixtures("window")
 async def test_a_plan_raises_its_churches_limits(
     start_gateway: StartGateway,
     owner: Browser,

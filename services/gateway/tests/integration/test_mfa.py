@@ -169,6 +169,7 @@ async def test_a_secret_that_was_never_confirmed_is_replaced(owner: Browser) -> 
 
 
 @pytest.mark.asvs("v5.0.0-7.5.1")
+@pytest.mark.usefixtures("window")
 async def test_an_open_browser_does_not_turn_it_on_without_the_password(
     start_gateway: StartGateway, owner: Browser, bus: BusProbe
 ) -> None:
@@ -184,6 +185,7 @@ async def test_an_open_browser_does_not_turn_it_on_without_the_password(
     assert (await enable(owner))[0] == 429
 
 
+@pytest.mark.usefixtures("window")
 async def test_codes_cannot_be_tried_where_it_is_turned_on(start_gateway: StartGateway, owner: Browser) -> None:
     owner.url = (await start_gateway(rate_limit_auth="3/15m")).url
     app = App((await enable(owner))[1]["secret"])

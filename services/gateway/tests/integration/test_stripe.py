@@ -258,6 +258,7 @@ async def test_the_secret_is_changed_without_an_error(
     await replace(NEW_SECRET, NEW_SECRET)
 
 
+@pytest.mark.usefixtures("window")
 async def test_bad_signatures_are_limited_and_good_ones_are_not(start_gateway: StartGateway, stripe: Stripe) -> None:
     limited = await start_gateway(rate_limit_webhook="2/1h", rate_limit_api="2/1h")
     bad = [await stripe.send(paid(), url=limited.url, secrets=(NEW_SECRET,)) for _ in range(4)]

@@ -218,6 +218,7 @@ async def test_the_carriers_key_is_changed_under_load_without_an_error(
     assert await calls.send(body, url=gateway.url, headers=carrier.headers(body)) == 401
 
 
+@pytest.mark.usefixtures("window")
 async def test_bad_signatures_are_limited_and_good_ones_are_not(
     start_gateway: StartGateway, calls: Carrier, keys: Keys
 ) -> None:
