@@ -12,6 +12,7 @@ from koinonia.bus.listener import Listener
 from koinonia.bus.publisher import Publisher
 from koinonia.bus.relay import Relay
 from koinonia.bus.subscription import Subscription
+from koinonia.bus.topology import queues_of
 from koinonia.db import Database
 from koinonia.life import Life
 
@@ -66,7 +67,9 @@ class Bus:
         sweep = parking.Sweep(database, self.publisher, [consumer.applier for consumer in consumers])
         wakes = {outbox.channel_of(database.service): relay.woken, parking.channel_of(database.service): sweep.woken}
         tasks: dict[str, Task] = {f"consume {each.queue}": each.run for each in consumers}
-        tasks |= {"sweep": sweep.run, "queue depths": Depths(self._consuming, subscriptions).run} if consumers else {}
+        # Of queues that nobody takes from yet, too: what waits there is to be seen.
+        depths = Depths(self._consuming, queues_of(database.service))
+        tasks |= {"sweep": sweep.run, "queue depths": depths.run} if consumers else {}
         tasks |= {"relay": relay.run, "outbox lag": relay.watch_lag, "listen": Listener(database, wakes).run}
         for name, run in tasks.items():
             life.spawn(name, run(life.stopping))

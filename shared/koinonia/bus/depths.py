@@ -1,4 +1,4 @@
-"""How much waits in the queues of this process and in their dead letters, for the metrics."""
+"""How much waits in a service's queues and in their dead letters, for the metrics."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from koinonia import metrics
 from koinonia.bus.declare import dead_queue
 from koinonia.bus.errors import BrokerUnavailable
 from koinonia.bus.link import Link, close_channel, existing_queue
-from koinonia.bus.subscription import Subscription
 from koinonia.bus.waiting import first
 
 log = structlog.get_logger()
@@ -20,9 +19,9 @@ MEASURE_SECONDS = 15.0
 class Depths:
     """Asks the broker for the lengths of queues, now and then."""
 
-    def __init__(self, link: Link, subscriptions: Sequence[Subscription]) -> None:
+    def __init__(self, link: Link, queues: Sequence[str]) -> None:
         self._link = link
-        self._queues = [name for each in subscriptions for name in (each.queue, dead_queue(each.queue))]
+        self._queues = [name for queue in queues for name in (queue, dead_queue(queue))]
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Measure until told to stop; a broker that is away is measured later."""

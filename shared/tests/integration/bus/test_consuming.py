@@ -4,20 +4,23 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from koinonia import clock
-from koinonia.bus import Bus, FactMissing, Outgoing, Subscription, dead_letters, inbox, outbox, parking
+from koinonia import clock, metrics
+from koinonia.bus import Bus, FactMissing, Outgoing, Subscription, dead_letters, inbox, outbox, parking, topology
 from koinonia.bus.consumer import Consumer
-from koinonia.bus.declare import DEAD_EXCHANGE
+from koinonia.bus.declare import DEAD_EXCHANGE, dead_queue, declare
 from koinonia.bus.depths import Depths
 from koinonia.bus.errors import QueueMissing
 from koinonia.bus.failures import ATTEMPT, DIED_AT
+from koinonia.bus.link import close_channel
 from koinonia.bus.relay import Relay
+from koinonia.bus.topology import queues_of
 from koinonia.db import Transaction, statement
 from koinonia.events import Envelope, Event, encode, gateway
 from koinonia.life import Life
@@ -148,10 +151,33 @@ async def test_a_ping_that_is_cut_off_leaves_no_channel_behind_and_costs_no_conn
 
 
 async def test_the_depths_of_queues_of_which_one_is_missing_are_asked_for_later(world: World) -> None:
-    measured = Depths(world.link, [Subscription("messaging.nothing", {})])
+    measured = Depths(world.link, ["messaging.nothing"])
     with pytest.raises(QueueMissing):
         await measured.measure()
-    await Depths(world.link, [Subscription(QUEUE, {})]).measure()
+    await Depths(world.link, [QUEUE]).measure()
+
+
+async def test_each_queue_of_the_service_is_measured_also_one_that_nobody_takes_from(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, queues = await world.link.channel(), queues_of("messaging")
+    await declare(channel, {queue: topology.QUEUES[queue] for queue in queues})
+    await close_channel(channel)
+    measured = set[str]()
+    gauge = SimpleNamespace(set=lambda _count, where: measured.add(where["queue"]))
+    monkeypatch.setattr(metrics, "queue_messages", gauge)
+    life, bus = Life(), Bus.open(world.amqp_url, "messaging")
+    bus.consume(world.database, [Subscription(QUEUE, {gateway.ChurchChanged: apply})], life)
+    expected = {name for queue in queues for name in (queue, dead_queue(queue))}
+    assert len(expected) > 2
+
+    async def are_all_measured() -> bool:
+        return measured == expected
+
+    await wait_until(are_all_measured)
+    life.stop("the test is over")
+    await life.finish(5)
+    await bus.close()
 
 
 async def test_inbox_rows_are_forgotten_when_no_replay_can_need_them(world: World) -> None:
