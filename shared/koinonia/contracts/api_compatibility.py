@@ -17,6 +17,7 @@ _TOLD = {"title", "description", "default", "deprecated", "example", "examples"}
 _LOOKED_INTO = {"type", "enum", "const", "properties", "required", "additionalProperties", "propertyNames", "items"}
 _AT_MOST = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"}
 _AT_LEAST = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"}
+_BOUNDS_AT_ZERO = {"minimum", "exclusiveMinimum"}  # of numbers; no length is below 0 anyhow
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 
 
@@ -200,7 +201,7 @@ def _choice(last: _Json, now: _Json, place: str, *, asked: bool) -> Iterator[str
 def _is_within(name: str, inner: Any, outer: Any) -> bool:
     if name in _AT_MOST | _AT_LEAST and inner is not None:
         return bool(inner <= outer if name in _AT_MOST else inner >= outer)
-    return bool(inner == outer or (name in _AT_LEAST and outer == 0 and name != "minimum"))
+    return bool(inner == outer or (name in _AT_LEAST and outer == 0 and name not in _BOUNDS_AT_ZERO))
 
 
 def _fields(last: _Json, now: _Json, prefix: str, *, asked: bool) -> Iterator[str]:

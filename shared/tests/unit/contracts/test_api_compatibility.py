@@ -158,6 +158,9 @@ BREAKING: dict[str, Change] = {
     ),
     f"{ROUTE}: body.size: null was taken, is refused now": lambda page: asked(page, "size")["anyOf"].pop(),
     f"{ROUTE}: body.size: maximum was 9, is 8": lambda page: asked(page, "size")["anyOf"][0].update(maximum=8),
+    f"{ROUTE}: body.size: exclusiveMinimum was 'free', is 0": lambda page: asked(page, "size")["anyOf"][0].update(
+        exclusiveMinimum=0
+    ),
     f"{ROUTE}: body.tags: maxItems was 3, is 2": lambda page: asked(page, "tags").update(maxItems=2),
     f"{ROUTE}: body.tags[]: maxLength was 'free', is 9": lambda page: asked(page, "tags")["items"].update(maxLength=9),
     f"{ROUTE}: body.fields.*: maxLength was 9, is 8": lambda page: asked(page, "fields")["additionalProperties"].update(
