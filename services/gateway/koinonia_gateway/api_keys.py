@@ -116,7 +116,7 @@ async def rotate(tx: Transaction, keys: Keys, key_id: UUID, overlap: timedelta, 
 
 
 async def revoke(tx: Transaction, key_id: UUID, actor: Actor) -> None:
-    """End a key, and all that it was rotated to.
+    """End a key; its successor stays.
 
     Raises:
         AuthenticationFailed: the actor is no admin, or no key, any more.
@@ -124,10 +124,9 @@ async def revoke(tx: Transaction, key_id: UUID, actor: Actor) -> None:
         NotFound: there is no such key.
     """
     await _lock(tx, actor)
-    ended = await store.revoke(tx, key_id, clock.now())
-    if not ended:
+    if not await store.revoke(tx, key_id, clock.now()):
         raise NotFound
-    await outbox.add(tx, *(actor.did("api_key.revoked", target=("api_key", each)) for each in ended))
+    await outbox.add(tx, actor.did("api_key.revoked", target=("api_key", key_id)))
 
 
 async def show_again(tx: Transaction, key_id: UUID) -> ApiKeyCreated:

@@ -107,31 +107,12 @@ async def rotate(
     return await tx.fetch_row(_ROTATE, key_id, successor_id, public_id, secret_digest, at, ends_at)
 
 
-# Whoever has stolen a key can have rotated it: with the key that is known, what came of it ends.
-_REVOKE = statement(
-    "api_keys.revoke",
-    """
-    WITH RECURSIVE line AS (
-        SELECT id, successor_id
-        FROM api_keys
-        WHERE id = $1 AND revoked_at IS NULL
-        UNION
-        SELECT next.id, next.successor_id
-        FROM line
-        JOIN api_keys AS next ON next.id = line.successor_id
-    )
-    UPDATE api_keys
-    SET revoked_at = $2
-    FROM line
-    WHERE api_keys.id = line.id AND api_keys.revoked_at IS NULL
-    RETURNING api_keys.id
-    """,
-)
+_REVOKE = statement("api_keys.revoke", "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
 
 
-async def revoke(tx: Transaction, key_id: UUID, at: datetime) -> list[UUID]:
-    """Revoke a key, its successor, the successor's and so on; answers which: none, if there is no such key."""
-    return [row["id"] for row in await tx.fetch(_REVOKE, key_id, at)]
+async def revoke(tx: Transaction, key_id: UUID, at: datetime) -> bool:
+    """Revoke a key; False: there is none."""
+    return await tx.execute(_REVOKE, key_id, at) == 1
 
 
 _FIND_BY_PUBLIC_ID = statement(
