@@ -170,6 +170,6 @@ class Church:
             assert usage.segments <= segments, f"{usage.segments} segments are metered, {segments} were accepted"
             return usage if usage.segments == segments and usage.reserved_segments == 0 else None
 
-        found = await wait_until(metered, seconds=20, what=f"a bill of {segments} segments")
+        found = await wait_until(metered, seconds=60, what=f"a bill of {segments} segments")
         assert isinstance(found, Usage)
         return found

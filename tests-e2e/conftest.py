@@ -47,6 +47,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if native := item.get_closest_marker("native"):
             item.add_marker(pytest.mark.skip(reason=f"not on containers: {native.args[0]}"))
+        if own := item.get_closest_marker("timeout"):  # containers take their time
+            item.add_marker(pytest.mark.timeout(2 * own.args[0]), append=False)
 
 
 @pytest.hookimpl(wrapper=True)

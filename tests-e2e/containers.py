@@ -173,7 +173,7 @@ class ContainerPlatform(Platform):
         before = self.process(name)
         # From inside, which takes no right over others' processes. Init ends then, and with it the container.
         subprocess.run(["docker", "exec", self.state.containers()[name]["Id"], "sh", "-c", "kill -9 -1"], check=False)
-        await wait_until(lambda: self._is_back(name, before), seconds=60, what=f"{name}'s return")
+        await wait_until(lambda: self._is_back(name, before), seconds=120, what=f"{name}'s return")
 
     def logs(self) -> dict[str, Path]:
         """The log of each container, and of ``docker compose up``."""

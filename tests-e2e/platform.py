@@ -111,7 +111,7 @@ class Platform:
         before = self.process(name)
         assert before.pid is not None
         os.kill(before.pid, signal.SIGKILL)
-        await wait_until(lambda: self._is_back(name, before), seconds=60, what=f"{name}'s return")
+        await wait_until(lambda: self._is_back(name, before), seconds=120, what=f"{name}'s return")
 
     async def dead_letters(self) -> str:
         """What ``koinonia dead-letters list`` says."""

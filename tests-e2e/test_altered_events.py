@@ -100,7 +100,7 @@ def takes_batches(queue: str) -> bool:
     return queue in {"messaging.progress", "conversation.progress", "billing.usage"}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)  # the first one, which starts the platform
 async def test_altered_events_are_dead_at_once_and_all_others_flow(church: Church, link: Link) -> None:
     (planted,) = people(1)
     BURIED.append(planted)

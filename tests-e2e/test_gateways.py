@@ -14,7 +14,7 @@ from koinonia.client import Client
 from koinonia.testing.fixtures import wait_until
 
 from .church import PASSWORD, Church
-from .test_restarts import begin
+from .test_restarts import SLOW, begin
 
 pytestmark = pytest.mark.native("on containers there is one gateway")
 
@@ -84,7 +84,7 @@ async def balancer(church: Church) -> AsyncIterator[Balancer]:
 async def test_a_gateway_killed_under_load_ends_no_session_and_no_stream(church: Church, balancer: Balancer) -> None:
     async with Client(balancer.url, patience_seconds=30) as client:
         await client.auth.login(church.email, PASSWORD)
-        broadcast = await begin(church, "While a gateway is killed.")
+        broadcast = await begin(church, "While a gateway is killed.", latencies=SLOW)
         watched = [asyncio.create_task(watch(client, broadcast)) for _ in range(WATCHERS)]
         helpers = {person.phone for person in await church.add(WRITERS)}  # whom the carrier answers at once
         to = [member.id async for member in client.members.list() if member.phone in helpers]

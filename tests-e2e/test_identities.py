@@ -172,7 +172,7 @@ async def test_a_webhook_that_the_carrier_has_not_signed_changes_nothing_of_thei
     theirs, ours = await new_church(), await new_church()
     await theirs.add(1)
     sent = await theirs.send("Hello.")
-    await theirs.client.messages.wait_until_completed(sent.id, timeout_seconds=30)
+    await theirs.client.messages.wait_until_completed(sent.id, timeout_seconds=90)
     (text,) = await theirs.texts()
     belongings = Belongings(theirs)
     (before,) = await belongings.settled([theirs])
@@ -258,7 +258,7 @@ async def test_messagings_stream_for_the_gateway_is_the_named_churchs_own(new_ch
     theirs, ours = await new_church(), await new_church()
     await theirs.add(1)
     sent = await theirs.send("Hello.")
-    await theirs.client.messages.wait_until_completed(sent.id, timeout_seconds=30)
+    await theirs.client.messages.wait_until_completed(sent.id, timeout_seconds=90)
     keys = keys_of(ours)
     answers = {}
     async with aiohttp.ClientSession(ours.platform.process("messaging-1").url) as session:

@@ -111,7 +111,7 @@ async def test_a_ciphertext_moved_to_another_church_or_kind_does_not_open(
         assert [text.recipient for text in await ours.texts()] == [plain.phone]
         assert await theirs.texts() == []
         to_anna = await theirs.send("To Anna.")
-        await theirs.client.messages.wait_until_completed(to_anna.id, timeout_seconds=30)
+        await theirs.client.messages.wait_until_completed(to_anna.id, timeout_seconds=90)
         await theirs.agrees(to_anna.id)
         await ours.client.messages.cancel(message.id)
 

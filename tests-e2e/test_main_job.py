@@ -60,7 +60,7 @@ async def test_a_broadcast_reaches_all_a_branch_a_group_and_named_members(church
     }
     for target_type, (target_ids, wanted) in audiences.items():
         sent = await church.send(f"The service is moved indoors ({target_type}).", target_type, target_ids)
-        message = await client.messages.wait_until_completed(sent.id, timeout_seconds=30)
+        message = await client.messages.wait_until_completed(sent.id, timeout_seconds=90)
         assert (message.status, message.total_recipients) == ("completed", len(wanted))
         assert message.counts.delivered == len(wanted)
         assert message.handed_over_at is not None
@@ -80,7 +80,7 @@ async def test_a_broadcast_reaches_all_a_branch_a_group_and_named_members(church
 async def test_fields_are_filled_in_for_each_person(church: Church) -> None:
     (anna,) = await church.add(1)
     sent = await church.send("Hi {{firstName}} {{lastName}}, see you on Sunday.")
-    await church.client.messages.wait_until_completed(sent.id, timeout_seconds=30)
+    await church.client.messages.wait_until_completed(sent.id, timeout_seconds=90)
     (text,) = await church.texts()
     assert text.text == f"Hi {anna.first_name} {anna.last_name}, see you on Sunday."
 
@@ -105,7 +105,7 @@ async def test_an_api_key_sends_as_well_as_a_session(church: Church, platform: P
         me = await program.auth.me()
         assert (me.principal_kind, me.role, me.admin) == ("api_key", "sender", None)
         sent = await Church(platform, program, church.id, church.email, church.number).send("From a program.")
-        message = await program.messages.wait_until_completed(sent.id, timeout_seconds=30)
+        message = await program.messages.wait_until_completed(sent.id, timeout_seconds=90)
         assert message.counts.delivered == 3
     await church.agrees(sent.id)
 
@@ -116,7 +116,7 @@ async def test_the_same_send_again_under_its_key_is_the_same_message(church: Chu
     first = await church.client.messages.send(request, idempotency_key="sunday-1")
     again = await church.client.messages.send(request, idempotency_key="sunday-1")
     assert again.id == first.id
-    await church.client.messages.wait_until_completed(first.id, timeout_seconds=30)
+    await church.client.messages.wait_until_completed(first.id, timeout_seconds=90)
     assert len(await church.texts()) == 2
 
 
@@ -141,7 +141,7 @@ async def test_everything_that_was_done_stands_in_the_audit_log(church: Church) 
 async def test_a_church_sees_nothing_of_another(new_church: Callable[[], Awaitable[Church]]) -> None:
     ours, theirs = await new_church(), await new_church()
     await ours.add(2)
-    await ours.client.messages.wait_until_completed((await ours.send("Ours.")).id, timeout_seconds=30)
+    await ours.client.messages.wait_until_completed((await ours.send("Ours.")).id, timeout_seconds=90)
     assert [member async for member in theirs.client.members.list()] == []
     assert [message async for message in theirs.client.messages.list()] == []
     assert (await theirs.client.billing.usage()).segments == 0

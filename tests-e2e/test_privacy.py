@@ -221,7 +221,7 @@ async def live_a_little(church: Church) -> None:
     """A bit of everything that handles phones and addresses."""
     anna, *_ = await church.add(3)
     sent = await church.send("Hi {{firstName}}, see you on Sunday.")
-    await church.client.messages.wait_until_completed(sent.id, timeout_seconds=30)
+    await church.client.messages.wait_until_completed(sent.id, timeout_seconds=90)
     carrier = church.platform.carrier
     await carrier.person_texts(anna.phone, church.number, "Thank you!")
 
@@ -248,7 +248,7 @@ async def fail_in_many_ways(church: Church) -> None:
         "error", [ben.phone], status=400, code="49999", title=f"The number {ben.phone} cannot be texted"
     )
     sent = await church.send(TEXT)
-    await church.client.messages.wait_until_completed(sent.id, timeout_seconds=30)
+    await church.client.messages.wait_until_completed(sent.id, timeout_seconds=90)
     rows = [
         {"firstName": "Eve", "phone": f"{carl.phone}99"},
         {"firstName": "Eve", "phone": carl.phone, carl.phone: "x", carl.email: "y"},

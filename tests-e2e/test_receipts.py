@@ -51,12 +51,12 @@ async def test_lost_answers_refusals_and_resets_end_in_one_text_each(church: Chu
     await carrier.order("rate_limited", phones[16:18], next=2, seconds=1)
     await carrier.order("error", phones[18:20], status=400, code="40310", title="Invalid 'to' address")
     # No receipt settles the unknown ones before they are tried again under their key.
-    await carrier.order("receipt_late", phones[:10], seconds=4)
+    await carrier.order("receipt_late", phones[:10], seconds=15)
     replayed = (await carrier.summary())["replayed"]
     sent = await church.send("Whatever the carrier answers.")
     message = await church.client.messages.wait_until_completed(sent.id, timeout_seconds=60)
     assert (message.counts.delivered, message.counts.failed) == (58, 2)
-    assert (await carrier.summary())["replayed"] - replayed == 10
+    assert (await carrier.summary())["replayed"] - replayed >= 10
     rows = await church.agrees(sent.id)
     assert {row.phone for row in rows if row.status == "failed"} == set(phones[18:20])
     await church.is_metered(58)
@@ -64,7 +64,7 @@ async def test_lost_answers_refusals_and_resets_end_in_one_text_each(church: Chu
 
 async def test_what_cannot_be_sent_any_more_is_cancelled(church: Church) -> None:
     phones = [person.phone for person in await church.add(600)]
-    await church.platform.carrier.order("latency", phones, seconds=1)
+    await church.platform.carrier.order("latency", phones, seconds=3)
     sent = await church.send("Never mind.")
 
     async def some_are_there() -> bool:

@@ -187,7 +187,7 @@ async def test_nobody_is_claimed_after_their_stop_is_stored_whatever_is_down(chu
         assert {row.phone for row in rows if row.status == "delivered"} == set(back)
 
     await church.is_metered(sum(text.parts for text in await church.texts()))
-    await wait_until(lambda: is_drained(church.platform), seconds=30, what="empty outboxes and queues")
+    await wait_until(lambda: is_drained(church.platform), seconds=120, what="empty outboxes and queues")
     assert await church.platform.dead_letters() == "no dead letters"
 
 
@@ -377,7 +377,7 @@ async def until_answered(church: Church, wanted: dict[str, Sequence[str]]) -> No
     except AssertionError as error:
         missing = expected - await answered()
         raise AssertionError(f"{error}; missing are {missing}; of all: {await progress(church)}") from None
-    await wait_until(lambda: is_drained(church.platform), seconds=30, what="empty outboxes and queues")
+    await wait_until(lambda: is_drained(church.platform), seconds=120, what="empty outboxes and queues")
     assert await answered() == expected
 
 
@@ -417,4 +417,4 @@ async def until_left_out(church: Church, request: SendRequest, count: int) -> No
 async def completed(church: Church, content: str) -> Message:
     """Send to all, and wait until no recipient is open."""
     sent = await church.send(content)
-    return await church.client.messages.wait_until_completed(sent.id, timeout_seconds=30)
+    return await church.client.messages.wait_until_completed(sent.id, timeout_seconds=90)

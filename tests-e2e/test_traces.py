@@ -8,6 +8,7 @@ from .caller import Caller
 from .church import Church
 from .collector import Collector, Span
 
+PEOPLE = 3
 WANTED = {
     ("gateway", "POST /api/messages/send"),
     ("messaging", "POST /api/messages/send"),
@@ -28,7 +29,7 @@ WANTED_OR_LINKED = {
 
 
 async def test_a_broadcast_is_one_trace_from_the_request_to_the_receipt(church: Church, collector: Collector) -> None:
-    await church.add(3)
+    await church.add(PEOPLE)
     trace_id = secrets.token_hex(16)
     async with Caller(church) as caller:
         answer = await caller.send(
@@ -38,7 +39,7 @@ async def test_a_broadcast_is_one_trace_from_the_request_to_the_receipt(church: 
             {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"},
         )
     assert answer.status == 202
-    await church.client.messages.wait_until_completed(answer.json()["message"]["id"], timeout_seconds=30)
+    await church.client.messages.wait_until_completed(answer.json()["message"]["id"], timeout_seconds=90)
 
     def spans() -> list[Span]:
         return collector.trace(trace_id)
@@ -46,15 +47,23 @@ async def test_a_broadcast_is_one_trace_from_the_request_to_the_receipt(church: 
     def is_whole() -> bool:
         known = named(spans())
         linked = named(collector.linked(trace_id))
-        return known >= WANTED and known | linked >= WANTED_OR_LINKED and len(roots(spans())) == 1
+        return (
+            known >= WANTED
+            and known | linked >= WANTED_OR_LINKED
+            and len(roots(spans())) == 1
+            and len(texts()) >= PEOPLE
+        )
+
+    def texts() -> list[Span]:
+        return [span for span in spans() if span.name == "send text"]
 
     try:
-        await wait_until(is_whole, seconds=10)
+        await wait_until(is_whole, seconds=60)
     except AssertionError:
         raise AssertionError(f"the trace is not whole:{story(spans())}") from None
     (root,) = roots(spans())
     assert (root.service, root.name) == ("gateway", "POST /api/messages/send")
-    assert len([span for span in spans() if span.name == "send text"]) == 3
+    assert len(texts()) == PEOPLE
 
 
 def named(spans: list[Span]) -> set[tuple[str, str]]:

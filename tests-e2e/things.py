@@ -18,7 +18,7 @@ async def make_one_of_each(church: Church) -> dict[str, UUID]:
     (person,) = await church.add(1)
     member = (await anext(client.members.list())).id
     sent = await church.send("To each its own.")
-    await client.messages.wait_until_completed(sent.id, timeout_seconds=30)
+    await client.messages.wait_until_completed(sent.id, timeout_seconds=90)
     await church.platform.carrier.person_texts(person.phone, church.number, "Hello there")
 
     async def conversation() -> UUID | None:

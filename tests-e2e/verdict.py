@@ -61,6 +61,6 @@ async def still_works(church: Church) -> None:
     (anna,) = await church.add(1)
     wanted: list[UUID] = [member.id async for member in church.client.members.list(search=anna.phone)]
     sent = await church.send("After all that.", "individual", wanted)
-    await church.client.messages.wait_until_completed(sent.id, timeout_seconds=30)
+    await church.client.messages.wait_until_completed(sent.id, timeout_seconds=90)
     assert [row.status for row in await church.agrees(sent.id)] == ["delivered"]
     assert await church.platform.dead_letters() == "no dead letters"

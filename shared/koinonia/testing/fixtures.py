@@ -80,7 +80,7 @@ def count_statements() -> Callable[[], AbstractContextManager[StatementLog]]:
     return all_statements
 
 
-async def wait_until(condition: Condition, *, seconds: float = 20.0, what: str = "the condition") -> object:
+async def wait_until(condition: Condition, *, seconds: float = 60.0, what: str = "the condition") -> object:
     """Wait until ``condition()`` (which may be a coroutine function) is true, and return what it gave.
 
     Raises:
