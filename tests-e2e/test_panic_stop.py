@@ -21,7 +21,7 @@ async def test_a_stop_in_mid_broadcast_tells_what_the_carrier_and_the_bill_tell(
     ours, theirs = await new_church(), await new_church()
     phones = [person.phone for person in await ours.add(PEOPLE)]
     await theirs.add(60)
-    await ours.platform.carrier.order("latency", phones, seconds=3)
+    await ours.platform.carrier.order("latency", phones, seconds=1)
     sent = await ours.send("Never mind.")
     other = await theirs.send("This one goes out.")
     await until_sent(ours, sent, 40)
@@ -69,7 +69,7 @@ async def test_a_stop_in_mid_broadcast_tells_what_the_carrier_and_the_bill_tell(
 
 async def test_a_paused_broadcast_rests_and_goes_on_and_nobody_gets_it_twice(church: Church) -> None:
     phones = [person.phone for person in await church.add(PEOPLE)]
-    await church.platform.carrier.order("latency", phones, seconds=3)
+    await church.platform.carrier.order("latency", phones, seconds=2)
     sent = await church.send("In two parts.")
     await until_sent(church, sent, 20)
     paused = await church.client.messages.pause(sent.id)

@@ -64,7 +64,7 @@ async def test_lost_answers_refusals_and_resets_end_in_one_text_each(church: Chu
 
 async def test_what_cannot_be_sent_any_more_is_cancelled(church: Church) -> None:
     phones = [person.phone for person in await church.add(600)]
-    await church.platform.carrier.order("latency", phones, seconds=3)
+    await church.platform.carrier.order("latency", phones, seconds=1)
     sent = await church.send("Never mind.")
 
     async def some_are_there() -> bool:
