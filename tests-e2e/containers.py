@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Self
 
@@ -226,8 +227,11 @@ def remove_left() -> None:
 
 
 def gateway_of(network: str = "bridge") -> str:
-    """This machine's address in a network of the engine's."""
-    return docker("network", "inspect", network, "--format", "{{(index .IPAM.Config 0).Gateway}}")
+    """This machine's address in a network of the engine's: the first, where the engine names none."""
+    form: dict[str, str] = json.loads(
+        docker("network", "inspect", network, "--format", "{{json (index .IPAM.Config 0)}}")
+    )
+    return form.get("Gateway") or str(next(ip_network(form["Subnet"]).hosts()))
 
 
 def _named(found: Mapping[str, list[dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
