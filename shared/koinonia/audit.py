@@ -8,7 +8,9 @@ from koinonia.security.identity import Identity
 
 
 def acted(actor: Identity, action: str, target_kind: str, target_id: UUID, **details: str) -> ActionRecorded:
-    """``actor`` has done ``action``; details are ids and counts, never a person's data, and tell that it was a test."""
+    """``actor`` has done ``action``; details are ids, counts and reasons that people give, never a person's data, and
+    tell that it was a test.
+    """
     return ActionRecorded(
         action=action,
         actor_kind=actor.principal_kind,

@@ -1,12 +1,14 @@
 """Branches: a church's places."""
 
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
-from msgspec import UNSET, UnsetType
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from typing_extensions import override
 
+from koinonia.api.analytics import Fared
 from koinonia.api.common import (
     EXAMPLE_ID,
     EXAMPLE_TIME,
@@ -43,6 +45,23 @@ class Branch(Response, frozen=True, kw_only=True):
         )
 
 
+class BranchStats(Fared, frozen=True, kw_only=True):
+    """A branch's people, and how the texts to them fared: a person is counted with the branch they had then."""
+
+    id: UUID
+    name: str
+    is_default: bool
+    members: int
+    opted_in: Annotated[int, Meta(description="Members who may be texted")]
+    groups: int
+
+    @override
+    @classmethod
+    def example(cls) -> Self:
+        fared = msgspec.structs.asdict(Fared.example())
+        return cls(id=EXAMPLE_ID, name="Downtown", is_default=False, members=140, opted_in=131, groups=4, **fared)
+
+
 class BranchRequest(Request, frozen=True, kw_only=True):
     """A new branch."""
 
@@ -75,6 +94,17 @@ LIST = Endpoint(
     summary="The church's branches",
     query=PageQuery,
     response=Page[Branch],
+)
+STATS = Endpoint(
+    name="branches.stats",
+    method="GET",
+    path="/api/branches/stats",
+    owner="messaging",
+    summary="The branches' people, and how texts to them fared",
+    description="A number that people of several branches share is counted with the first of them. What was sent "
+    "before branches were counted is in none.",
+    query=PageQuery,
+    response=Page[BranchStats],
 )
 CREATE = Endpoint(
     name="branches.create",
@@ -115,11 +145,12 @@ DELETE = Endpoint(
     path="/api/branches/{id}",
     owner="messaging",
     summary="Delete a branch",
-    description="Refused with 409 for the default branch and for one that still has members or groups.",
+    description="Refused with 409 for the default branch, for one that still has members or groups, and while a "
+    "message that is not sent yet, or a recurring one, excludes it.",
     status=204,
     roles=MANAGERS,
     idempotent=True,
     extra_errors=("CONFLICT",),
 )
 
-ENDPOINTS = (LIST, CREATE, GET, PATCH, DELETE)
+ENDPOINTS = (LIST, STATS, CREATE, GET, PATCH, DELETE)

@@ -14,11 +14,26 @@ from koinonia.api.endpoint import MANAGERS, Endpoint
 from koinonia.errors import FieldError
 
 Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)", description="HH:MM")]
+OptOutLine = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        pattern=r"^[^{}\r\n]*[^{}\s][^{}\r\n]*$(?!\n)",
+        description="One line without fields, put below each message that does not tell how to opt out",
+    ),
+]
 RetentionDays = Annotated[int, Meta(ge=30, le=3650)]
+UndoSeconds = Annotated[
+    int, Meta(ge=0, le=600, description="So long an accepted message waits: cancelled until then, it reaches nobody")
+]
+ApprovalAbove = Annotated[
+    int,
+    Meta(ge=0, description="A message to more people than these waits for a second owner or admin; null: none does"),
+]
 
 
 class QuietHours(Request, frozen=True, kw_only=True):
-    """When nobody is to be texted, in the church's time zone; past midnight where ``until`` is the earlier."""
+    """When no broadcast goes out, in the church's time zone; past midnight where ``until`` is the earlier."""
 
     start: Clock
     until: Clock
@@ -51,8 +66,11 @@ class ChurchSettings(Response, frozen=True, kw_only=True):
     require_mfa: bool
     sender_defaults: SenderDefaults
     retention_days: int | None
+    opt_out_line: str | None
     created_at: datetime
     updated_at: datetime
+    undo_seconds: UndoSeconds = 0
+    approval_above: ApprovalAbove | None = None
 
     @override
     @classmethod
@@ -66,6 +84,7 @@ class ChurchSettings(Response, frozen=True, kw_only=True):
             require_mfa=False,
             sender_defaults=SenderDefaults.example(),
             retention_days=None,
+            opt_out_line="Reply STOP to opt out",
             created_at=EXAMPLE_TIME,
             updated_at=EXAMPLE_TIME,
         )
@@ -80,6 +99,9 @@ class ChurchSettingsPatch(Request, frozen=True, kw_only=True):
     require_mfa: bool | UnsetType = UNSET
     sender_defaults: SenderDefaults | UnsetType = UNSET
     retention_days: RetentionDays | UnsetType | None = UNSET
+    undo_seconds: UndoSeconds | UnsetType = UNSET
+    approval_above: ApprovalAbove | UnsetType | None = UNSET
+    opt_out_line: OptOutLine | UnsetType | None = UNSET
 
     @override
     @classmethod
@@ -122,8 +144,11 @@ PATCH_SETTINGS = Endpoint(
     owner="gateway",
     summary="Change a church's settings",
     description="Name and time zone hold everywhere within seconds, `requireMfa` within one; changing that takes a "
-    "session with the second factor. Quiet hours, sender defaults and retention are kept and told to all services; "
-    "none goes by them yet.",
+    "session with the second factor. Copies of what was sent, their trails and e-mails go within a day once older than "
+    "`retentionDays`. `undoSeconds`, `approvalAbove` and `optOutLine` hold for what is sent from then on, within "
+    "seconds, as do sender defaults, but for a number that cannot send. Quiet hours hold within seconds, also for what "
+    "waits already: no broadcast begins in them, and at their end all goes on by itself; replies and other texts that "
+    "one person waits for go at any time. Where clocks are changed, they last as long as clocks show a quiet time.",
     request=ChurchSettingsPatch,
     response=ChurchSettings,
     roles=MANAGERS,

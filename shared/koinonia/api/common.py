@@ -21,6 +21,9 @@ PhoneText = Annotated[
 ]
 Limit = Annotated[int, Meta(ge=1, le=100, description="How many at most")]
 CursorText = Annotated[str, Meta(min_length=1, max_length=1000, description="`nextCursor` of the page before")]
+TextContent = Annotated[
+    str, Meta(min_length=1, max_length=1600, pattern=r"\S", description="At most 10 segments once filled in")
+]
 IdList = Annotated[list[UUID], Meta(min_length=1, max_length=500)]
 
 EXAMPLE_ID = UUID("0196f5b0-7c00-7a61-8f0c-3d1f5a9e2b10")

@@ -39,6 +39,7 @@ class Endpoint:
         before_mfa: whether a person may call it without the second factor, where that is required.
         for_tests: of a request that changes something: whether a test key may send it, as what it does is a test then.
             A test key changes nothing else.
+        with_own_phone: whether the gateway tells the owner the phone that the caller has confirmed.
         idempotent: whether ``Idempotency-Key`` is honoured: by whatever changes something, but where the answer is a
             secret or a cookie that nobody stores (``/api/auth/``, ``/api/admin/mfa/``).
         consumes: accepted content types of the body; the first is the usual one.
@@ -65,6 +66,7 @@ class Endpoint:
     before_mfa: bool = False
     for_tests: bool = False
     people_only: bool = False
+    with_own_phone: bool = False
     idempotent: bool = False
     body_limit: int = MEBIBYTE
     consumes: tuple[str, ...] = (JSON,)

@@ -1,10 +1,10 @@
 """Groups of members."""
 
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from typing_extensions import override
 
 from koinonia.api.common import (
@@ -24,7 +24,7 @@ from koinonia.api.members import Member
 
 
 class Group(Response, frozen=True, kw_only=True):
-    """Members who are texted together."""
+    """Members who are texted together. ``memberCount`` of a deleted one: how many it had."""
 
     id: UUID
     name: str
@@ -33,6 +33,7 @@ class Group(Response, frozen=True, kw_only=True):
     member_count: int
     created_at: datetime
     updated_at: datetime
+    deleted_at: datetime | None = None
 
     @override
     @classmethod
@@ -46,6 +47,12 @@ class Group(Response, frozen=True, kw_only=True):
             created_at=EXAMPLE_TIME,
             updated_at=EXAMPLE_TIME,
         )
+
+
+class GroupQuery(PageQuery, frozen=True, kw_only=True):
+    """Which groups."""
+
+    deleted: Annotated[bool, Meta(description="The deleted ones instead; for owners and admins")] = False
 
 
 class GroupRequest(Request, frozen=True, kw_only=True):
@@ -91,7 +98,7 @@ LIST = Endpoint(
     path="/api/groups",
     owner="messaging",
     summary="The church's groups",
-    query=PageQuery,
+    query=GroupQuery,
     response=Page[Group],
 )
 CREATE = Endpoint(
@@ -128,9 +135,26 @@ DELETE = Endpoint(
     path="/api/groups/{id}",
     owner="messaging",
     summary="Delete a group; its members stay",
+    description="It can be brought back. Refused with 409 while a message that is not sent yet, or a recurring one, "
+    "excludes it: its members would get that.",
     status=204,
     roles=MANAGERS,
     idempotent=True,
+    extra_errors=("CONFLICT",),
+)
+RESTORE = Endpoint(
+    name="groups.restore",
+    method="POST",
+    path="/api/groups/{id}/restore",
+    owner="messaging",
+    summary="Bring a deleted group back",
+    description="With its members: those that were merged into others meanwhile come as these, those that are deleted "
+    "come when they are brought back. Where its branch is gone, it is one of the whole church. Messages that are not "
+    "sent yet and name it reach its members again. 409: another group has its name by now.",
+    response=Group,
+    roles=MANAGERS,
+    idempotent=True,
+    extra_errors=("CONFLICT",),
 )
 LIST_MEMBERS = Endpoint(
     name="groups.listMembers",
@@ -165,4 +189,4 @@ REMOVE_MEMBERS = Endpoint(
     idempotent=True,
 )
 
-ENDPOINTS = (LIST, CREATE, GET, PATCH, DELETE, LIST_MEMBERS, ADD_MEMBERS, REMOVE_MEMBERS)
+ENDPOINTS = (LIST, CREATE, GET, PATCH, DELETE, RESTORE, LIST_MEMBERS, ADD_MEMBERS, REMOVE_MEMBERS)

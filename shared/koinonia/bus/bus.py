@@ -7,7 +7,7 @@ from typing import Any
 from koinonia.bus import outbox, parking
 from koinonia.bus.consumer import DRAIN_SECONDS, Consumer
 from koinonia.bus.depths import Depths
-from koinonia.bus.link import Link, close_channel
+from koinonia.bus.link import Link, Outage, close_channel
 from koinonia.bus.listener import Listener
 from koinonia.bus.publisher import Publisher
 from koinonia.bus.relay import Relay
@@ -23,8 +23,9 @@ class Bus:
     """Two connections: a broker that is short of memory stops reading publishers, and acks must not wait with them."""
 
     def __init__(self, amqp_url: str, name: str) -> None:
-        self._publishing = Link(amqp_url, f"{name} publish")
-        self._consuming = Link(amqp_url, f"{name} consume")
+        outage = Outage()
+        self._publishing = Link(amqp_url, f"{name} publish", outage)
+        self._consuming = Link(amqp_url, f"{name} consume", outage)
         self._pinging: asyncio.Task[None] | None = None
         self.publisher = Publisher(self._publishing)
 

@@ -65,12 +65,13 @@ class Consumer:
                 session = await Session.open(self._link, self.queue, self._subscription.prefetch_count)
             except BrokerUnavailable as error:
                 failed_tries += 1
-                level = log.error if isinstance(error, QueueMissing) else log.warning
+                # That the broker is away is told by the link, once for all who wait for it.
+                level = log.error if isinstance(error, QueueMissing) else log.debug
                 level("consumer_waits", queue=self.queue, reason=str(error), tries=failed_tries)
                 await first(stopping, timeout_seconds=backoff_seconds(failed_tries))
                 continue
             if failed_tries:
-                log.info("consumer_resumes", queue=self.queue, tries=failed_tries)
+                log.debug("consumer_resumes", queue=self.queue, tries=failed_tries)
             failed_tries = 0
             await self._serve(session, stopping)
 
@@ -99,7 +100,8 @@ class Consumer:
         while True:
             await first(session.over, stopping, timeout_seconds=self._renew_seconds)
             if session.over.is_set() and not stopping.is_set():
-                log.warning("consumer_lost_its_channel", queue=self.queue)
+                level = log.warning if self._link.is_connected else log.debug
+                level("consumer_lost_its_channel", queue=self.queue)
             if session.over.is_set() or stopping.is_set():
                 return
             idle_seconds = loop.time() - session.last_delivery_at

@@ -33,12 +33,30 @@ _LOST = (
 _LIBRARIES = ("aiormq", "aio_pika", "uvloop")
 
 
-class Link:
-    """A connection with a name that operators see in the broker's list."""
+class Outage:
+    """Whether it was told that the broker is away: once, whoever of a process needs it and however often they try."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self) -> None:
+        self._is_told = False
+
+    def began(self, connection: str, error: Exception) -> None:
+        """A connection cannot be made."""
+        if not self._is_told:
+            self._is_told = True
+            log.warning("broker_away", connection=connection, reason=str(error))
+
+    def ended(self) -> None:
+        """A connection was made."""
+        self._is_told = False
+
+
+class Link:
+    """A connection with a name that operators see in the broker's list; those of a process tell of one ``outage``."""
+
+    def __init__(self, url: str, name: str, outage: Outage | None = None) -> None:
         self._url = URL(url).update_query(heartbeat=HEARTBEAT_SECONDS, name=name)
         self._name = name
+        self._outage = outage or Outage()
         self._connection: AbstractConnection | None = None
         self._making = asyncio.Lock()
         self._refuse_until = 0.0
@@ -62,6 +80,11 @@ class Link:
             if self._connection is connection:
                 self.drop()
             raise
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._connection is not None and self._connection.connected.is_set()
 
     async def is_blocked(self) -> bool:
         """Whether the broker has told this connection that it takes no messages now (its memory or disk is short)."""
@@ -92,7 +115,7 @@ class Link:
 
     async def _live_connection(self) -> AbstractConnection:
         async with self._making:
-            if self._connection is not None and self._connection.connected.is_set():
+            if self._connection is not None and self.is_connected:
                 return self._connection
             if self._closed:
                 raise BrokerUnavailable("the connection to the broker was closed")
@@ -106,9 +129,11 @@ class Link:
         try:
             with broker_errors():
                 connection = await connect(self._url)
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
             self._refuse_until = asyncio.get_running_loop().time() + FAIL_FAST_SECONDS
+            self._outage.began(self._name, error)
             raise
+        self._outage.ended()
         log.info("broker_connected", connection=self._name)
         return connection
 

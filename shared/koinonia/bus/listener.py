@@ -35,7 +35,8 @@ class Listener:
                 if not is_transient(error):
                     raise
                 failed_tries += 1
-                log.warning("listener_waits", reason=type(error).__name__, tries=failed_tries)
+                level = log.warning if failed_tries == 1 else log.debug
+                level("listener_waits", reason=type(error).__name__, tries=failed_tries)
                 await first(stopping, timeout_seconds=backoff_seconds(failed_tries))
                 continue
             failed_tries = 0

@@ -69,7 +69,10 @@ class Relay:
                 if not is_transient(error):
                     raise
                 failed_tries += 1
-                log.warning("relay_waits", reason=type(error).__name__, tries=failed_tries)
+                # That the broker is away is told by the link, and a database that is, once.
+                is_news = failed_tries == 1 and not isinstance(error, BrokerUnavailable)
+                level = log.warning if is_news else log.debug
+                level("relay_waits", reason=type(error).__name__, tries=failed_tries)
                 await first(stopping, timeout_seconds=backoff_seconds(failed_tries))
             else:
                 failed_tries = 0

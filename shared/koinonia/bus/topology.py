@@ -22,13 +22,15 @@ from koinonia.events import (
 EXCHANGE = "koinonia.events"
 
 QUEUES: dict[str, tuple[type[Event], ...]] = {
-    # gateway: who is ready, and which number belongs to whom
+    # gateway: who is ready, which number belongs to whom, and what admins are told of
     "gateway.projections": (delivery.NumberChanged, messaging.BranchChanged, billing.SubscriptionChanged),
+    "gateway.approvals": (messaging.MessageHeld,),
     # messaging
     "messaging.churches": (gateway.ChurchChanged, delivery.NumberChanged),
     "messaging.billing": (billing.MessageAuthorized, billing.MessageDeclined),
     "messaging.progress": (delivery.RecipientsUpdated,),
     "messaging.stops": (delivery.BroadcastStopped, billing.MessageCredited),
+    "messaging.failed": (delivery.FailedListed,),
     "messaging.suppressions": (compliance.SuppressionAdded, compliance.SuppressionRemoved),
     # delivery
     "delivery.churches": (gateway.ChurchChanged, messaging.SendingPaused, messaging.SendingResumed),
@@ -40,7 +42,8 @@ QUEUES: dict[str, tuple[type[Event], ...]] = {
         messaging.MessagePaused,
         messaging.MessageResumed,
     ),
-    "delivery.texts": (conversation.ReplyRequested, compliance.ComplianceReplyRequested),
+    "delivery.failed": (messaging.FailedRequested,),
+    "delivery.texts": (conversation.ReplyRequested, compliance.ComplianceReplyRequested, delivery.TextRequested),
     "delivery.emails": (delivery.EmailRequested,),
     "delivery.receipts": (carrier.StatusReceived,),
     "delivery.consents": (messaging.MembersChanged,),
@@ -68,10 +71,14 @@ QUEUES: dict[str, tuple[type[Event], ...]] = {
     # compliance
     "compliance.churches": (gateway.ChurchChanged, gateway.AdminChanged, delivery.NumberChanged),
     "compliance.inbound": (carrier.MessageReceived,),
+    "compliance.consents": (messaging.ConsentsGiven,),
     "compliance.audit": (audit.ActionRecorded,),
 }
 
-ASKERS: dict[type[Event], frozenset[str]] = {delivery.EmailRequested: frozenset({"gateway"})}
+ASKERS: dict[type[Event], frozenset[str]] = {
+    delivery.EmailRequested: frozenset({"gateway"}),
+    delivery.TextRequested: frozenset({"gateway", "messaging"}),
+}
 """Who else publishes what its owner alone takes: a wish, named after the service that fulfils it."""
 
 

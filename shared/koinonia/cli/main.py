@@ -19,6 +19,7 @@ _COMMANDS = {
     "logs": ("koinonia.cli.logs", "Show the logs of a running `koinonia up`, merged by time."),
     "reload": ("koinonia.cli.reload", "Restart the processes of a running `koinonia up` in turn, with new settings."),
     "delivery": ("koinonia.cli.delivery", "Show how sending stands; tell why somebody got a text, or did not."),
+    "messaging": ("koinonia.cli.messaging", "Compare the figures that people look at with their rows, put them right."),
     "admin": ("koinonia.cli.admin", "Help an admin of a church back in."),
     "church": ("koinonia.cli.church", "Suspend and resume a church, set its plan."),
     "keys": ("koinonia.cli.keys", "Re-encrypt what is stored under the newest key; make new ones for containers."),

@@ -3,23 +3,26 @@
 import asyncio
 import importlib.util
 import os
+import ssl
 import sys
 
 import asyncpg
 import click
 import msgspec
 
-from koinonia import settings
+from koinonia import settings, tls
 from koinonia.cli import prepare
 from koinonia.cli.main import CommandFailed
 from koinonia.cli.platform import KINDS, LISTENERS, module_of
 from koinonia.cli.processes import python_module
-from koinonia.settings import Count, DatabaseUrl
+from koinonia.settings import AmqpUrl, Count, DatabaseUrl, RedisUrl
 
 
-class _Pool(msgspec.Struct, frozen=True):
+class _Servers(msgspec.Struct, frozen=True, kw_only=True):
     database_url: DatabaseUrl
     database_pool_size: Count = 10
+    amqp_url: AmqpUrl | None = None
+    redis_url: RedisUrl | None = None
 
 
 @click.command("run")
@@ -29,16 +32,24 @@ def command(service: str) -> None:
     module = module_of(service)
     if importlib.util.find_spec(module.partition(".")[0]) is None:
         raise CommandFailed(f"{module} is not installed")
-    pool = settings.load(_Pool)
-    asyncio.run(_check_connections(pool))
+    asyncio.run(_check(settings.load(_Servers)))
     command_line = python_module(module)
     sys.stdout.flush()
     os.execv(command_line[0], command_line)  # noqa: S606 - this process becomes the service
 
 
-async def _check_connections(pool: _Pool) -> None:
-    """Refuse a pool that the server has no room for; a server that is away is the service's to wait for."""
+async def _check(servers: _Servers) -> None:
+    """Refuse a server whose certificate is not believed, and a pool that the database has no room for.
+
+    A server that is away is the service's to wait for.
+    """
+    wrong = {name: await tls.distrust(getattr(servers, name) or "") for name in ("amqp_url", "redis_url")}
     try:
-        await prepare.check_connections(pool.database_url, pool.database_pool_size + LISTENERS)
+        await prepare.check_connections(servers.database_url, servers.database_pool_size + LISTENERS)
+    except ssl.SSLCertVerificationError as error:
+        wrong["database_url"] = error.verify_message
     except (OSError, TimeoutError, asyncpg.PostgresError):
-        return
+        pass
+    for name, why in wrong.items():
+        if why:
+            raise CommandFailed(f"{settings.variable(name)}: the server's certificate is not believed: {why}")

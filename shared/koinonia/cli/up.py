@@ -136,6 +136,8 @@ class Platform:
         shared["KOINONIA_PUBLIC_URL"] = settings.public_url or f"http://127.0.0.1:{options.port}"
         if not known.get("KOINONIA_MAIL_DIR") and settings.environment != "production":
             shared["KOINONIA_MAIL_DIR"] = str(self._state.path.resolve() / "mail")
+        if not known.get("KOINONIA_FILES_DIR"):
+            shared["KOINONIA_FILES_DIR"] = str(self._state.path.resolve() / "files")
         shared["PYTHONUNBUFFERED"] = "1"  # a log is read while it is written
         if options.carrier == "simulated":
             shared["KOINONIA_TELNYX_API_URL"] = f"http://127.0.0.1:{self._ports['carrier']}"

@@ -6,11 +6,14 @@ from datetime import date
 from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from koinonia.api import (
     Endpoint,
     Page,
     Role,
     admins,
+    analytics,
     audit,
     auth,
     billing,
@@ -22,8 +25,11 @@ from koinonia.api import (
     messages,
     mfa,
     numbers,
+    own_phones,
     passwords,
+    recurring,
     sessions,
+    templates,
 )
 from koinonia.client import progress
 from koinonia.client.transport import Transport
@@ -96,6 +102,24 @@ class Auth(Noun):
 
     async def end_other_sessions(self, password: str) -> None:
         await self._call(sessions.END_OTHERS, NOTHING, body=sessions.SessionEnd(password=password))
+
+
+class OwnPhone(Noun):
+    """The phone of whoever is logged in."""
+
+    async def get(self) -> own_phones.OwnPhone:
+        return await self._call(own_phones.GET, own_phones.OwnPhone)
+
+    async def ask(self, phone: str) -> own_phones.OwnPhone:
+        body = own_phones.OwnPhoneRequest(phone=phone)
+        return await self._call(own_phones.ASK, own_phones.OwnPhone, body=body)
+
+    async def confirm(self, code: str) -> own_phones.OwnPhone:
+        body = own_phones.OwnPhoneConfirmation(code=code)
+        return await self._call(own_phones.CONFIRM, own_phones.OwnPhone, body=body)
+
+    async def remove(self) -> None:
+        await self._call(own_phones.REMOVE, NOTHING)
 
 
 class Mfa(Noun):
@@ -198,6 +222,10 @@ class Branches(Noun):
     def list(self) -> AsyncIterator[branches.Branch]:
         return self._items(branches.LIST, branches.Branch)
 
+    def stats(self) -> AsyncIterator[branches.BranchStats]:
+        """Each branch's people, and how texts to them fared."""
+        return self._items(branches.STATS, branches.BranchStats)
+
     async def create(self, request: branches.BranchRequest, *, idempotency_key: str | None = None) -> branches.Branch:
         return await self._call(branches.CREATE, branches.Branch, body=request, idempotency_key=idempotency_key)
 
@@ -214,8 +242,11 @@ class Branches(Noun):
 class Groups(Noun):
     """Members who are texted together."""
 
-    def list(self) -> AsyncIterator[groups.Group]:
-        return self._items(groups.LIST, groups.Group)
+    def list(self, *, deleted: bool = False) -> AsyncIterator[groups.Group]:
+        return self._items(groups.LIST, groups.Group, filters={"deleted": deleted or None})
+
+    async def restore(self, group_id: UUID) -> groups.Group:
+        return await self._call(groups.RESTORE, groups.Group, ids={"id": group_id})
 
     async def create(self, request: groups.GroupRequest, *, idempotency_key: str | None = None) -> groups.Group:
         return await self._call(groups.CREATE, groups.Group, body=request, idempotency_key=idempotency_key)
@@ -241,6 +272,24 @@ class Groups(Noun):
         return await self._call(groups.REMOVE_MEMBERS, groups.Group, ids={"id": group_id}, body=body)
 
 
+class Templates(Noun):
+    """Texts that are sent again."""
+
+    def list(self) -> AsyncIterator[templates.Template]:
+        return self._items(templates.LIST, templates.Template)
+
+    async def create(
+        self, request: templates.TemplateRequest, *, idempotency_key: str | None = None
+    ) -> templates.Template:
+        return await self._call(templates.CREATE, templates.Template, body=request, idempotency_key=idempotency_key)
+
+    async def change(self, template_id: UUID, patch: templates.TemplatePatch) -> templates.Template:
+        return await self._call(templates.PATCH, templates.Template, ids={"id": template_id}, body=patch)
+
+    async def delete(self, template_id: UUID) -> None:
+        await self._call(templates.DELETE, NOTHING, ids={"id": template_id})
+
+
 class Members(Noun):
     """The people a church texts."""
 
@@ -251,8 +300,11 @@ class Members(Noun):
         branch_id: UUID | None = None,
         group_id: UUID | None = None,
         opt_in: bool | None = None,
+        sort: members.Sort | None = None,
+        deleted: bool | None = None,
     ) -> AsyncIterator[members.Member]:
         filters = {"search": search, "branchId": branch_id, "groupId": group_id, "optIn": opt_in}
+        filters |= {"sort": sort, "deleted": deleted}
         return self._items(members.LIST, members.Member, filters=filters)
 
     async def create(self, request: members.MemberRequest, *, idempotency_key: str | None = None) -> members.Member:
@@ -266,6 +318,18 @@ class Members(Noun):
 
     async def delete(self, member_id: UUID) -> None:
         await self._call(members.DELETE, NOTHING, ids={"id": member_id})
+
+    def duplicates(self) -> AsyncIterator[members.LikelyDouble]:
+        """Pairs of members who are likely one person."""
+        return self._items(members.LIST_DOUBLES, members.LikelyDouble)
+
+    async def merge(self, member_id: UUID, other_id: UUID) -> members.Member:
+        """Merge another member into this one."""
+        body = members.MergeRequest(member_id=other_id)
+        return await self._call(members.MERGE, members.Member, ids={"id": member_id}, body=body)
+
+    async def restore(self, member_id: UUID) -> members.Member:
+        return await self._call(members.RESTORE, members.Member, ids={"id": member_id})
 
     def messages(self, member_id: UUID) -> AsyncIterator[members.MemberMessage]:
         """What this person got or did not get, newest first."""
@@ -282,15 +346,33 @@ class Members(Noun):
         body = members.MemberImportRequest(members=[*rows], group_ids=[*group_ids])
         return await self._call(members.IMPORT, members.ImportResult, body=body, idempotency_key=idempotency_key)
 
-    async def import_csv(self, csv: str | bytes, *, idempotency_key: str | None = None) -> members.ImportResult:
-        """A CSV file's content in UTF-8 with a header row."""
+    async def import_csv(
+        self,
+        csv: str | bytes,
+        *,
+        mapping: Mapping[str, str | None] | None = None,
+        dry_run: bool = False,
+        background: bool = False,
+        idempotency_key: str | None = None,
+    ) -> members.ImportResult:
+        """A CSV file's content with a header row; where its status is ``running``, ask ``get_import`` how far it is."""
+        query = {
+            "mapping": None if mapping is None else msgspec.json.encode(mapping).decode(),
+            "dryRun": dry_run or None,
+            "background": background or None,
+        }
         return await self._call(
             members.IMPORT,
             members.ImportResult,
+            query=query,
             raw=csv.encode() if isinstance(csv, str) else csv,
             content_type="text/csv",
             idempotency_key=idempotency_key,
         )
+
+    async def get_import(self, import_id: UUID) -> members.ImportResult:
+        """How far an import is."""
+        return await self._call(members.GET_IMPORT, members.ImportResult, ids={"id": import_id})
 
 
 class Messages(Noun):
@@ -298,6 +380,12 @@ class Messages(Noun):
 
     async def preview(self, request: messages.SendRequest) -> messages.MessagePreview:
         return await self._call(messages.PREVIEW, messages.MessagePreview, body=request)
+
+    async def send_to_me(
+        self, request: messages.DraftRequest, *, idempotency_key: str | None = None
+    ) -> messages.DraftSent:
+        """To the phone that the caller has confirmed, see ``own_phone``."""
+        return await self._call(messages.SEND_TO_ME, messages.DraftSent, body=request, idempotency_key=idempotency_key)
 
     async def send(self, request: messages.SendRequest, *, idempotency_key: str | None = None) -> messages.Message:
         answer = await self._call(
@@ -319,6 +407,10 @@ class Messages(Noun):
     async def get(self, message_id: UUID) -> messages.Message:
         return await self._call(messages.GET, messages.Message, ids={"id": message_id})
 
+    async def change(self, message_id: UUID, patch: messages.MessagePatch) -> messages.Message:
+        """Change a message that still waits for its time."""
+        return await self._call(messages.PATCH, messages.Message, ids={"id": message_id}, body=patch)
+
     async def cancel(self, message_id: UUID, *, idempotency_key: str | None = None) -> messages.CancelAnswer:
         return await self._call(
             messages.CANCEL, messages.CancelAnswer, ids={"id": message_id}, idempotency_key=idempotency_key
@@ -333,6 +425,30 @@ class Messages(Noun):
 
     async def resume(self, message_id: UUID) -> messages.Message:
         return await self._call(messages.RESUME, messages.Message, ids={"id": message_id})
+
+    async def tags(self) -> Sequence[messages.TagUse]:
+        """The tags that messages have, those used last first."""
+        return (await self._call(messages.LIST_TAGS, messages.TagsInUse)).data
+
+    async def approve(self, message_id: UUID, *, at_once: bool = False) -> messages.Message:
+        """Let a message be sent that somebody else has asked for; ``at_once``: also when its time has passed."""
+        body = messages.ApproveRequest(at_once=at_once)
+        return await self._call(messages.APPROVE, messages.Message, ids={"id": message_id}, body=body)
+
+    async def reject(self, message_id: UUID, reason: str) -> messages.Message:
+        body = messages.RejectRequest(reason=reason)
+        return await self._call(messages.REJECT, messages.Message, ids={"id": message_id}, body=body)
+
+    async def resend_failed(self, message_id: UUID, *, idempotency_key: str | None = None) -> messages.Message:
+        """Send a message again to those whom it did not reach; the new message."""
+        envelope = await self._call(
+            messages.RESEND_FAILED, messages.MessageEnvelope, ids={"id": message_id}, idempotency_key=idempotency_key
+        )
+        return envelope.message
+
+    async def send_again(self, message_id: UUID) -> messages.Message:
+        """Ask the plan once more for a declined message."""
+        return await self._call(messages.SEND_AGAIN, messages.Message, ids={"id": message_id})
 
     def recipients(
         self, message_id: UUID, *, status: messages.RecipientStatus | None = None
@@ -366,6 +482,29 @@ class Messages(Noun):
             async for _state in self.events(message_id):
                 pass
         return await self.get(message_id)
+
+
+class RecurringMessages(Noun):
+    """What a church sends again and again."""
+
+    def list(self) -> AsyncIterator[recurring.RecurringMessage]:
+        return self._items(recurring.LIST, recurring.RecurringMessage)
+
+    async def create(
+        self, request: recurring.RecurringRequest, *, idempotency_key: str | None = None
+    ) -> recurring.RecurringMessage:
+        return await self._call(
+            recurring.CREATE, recurring.RecurringMessage, body=request, idempotency_key=idempotency_key
+        )
+
+    async def get(self, recurring_id: UUID) -> recurring.RecurringMessage:
+        return await self._call(recurring.GET, recurring.RecurringMessage, ids={"id": recurring_id})
+
+    async def change(self, recurring_id: UUID, patch: recurring.RecurringPatch) -> recurring.RecurringMessage:
+        return await self._call(recurring.PATCH, recurring.RecurringMessage, ids={"id": recurring_id}, body=patch)
+
+    async def delete(self, recurring_id: UUID) -> None:
+        await self._call(recurring.DELETE, NOTHING, ids={"id": recurring_id})
 
 
 class Conversations(Noun):
@@ -421,6 +560,17 @@ class Billing(Noun):
     async def usage(self, since: date | None = None, until: date | None = None) -> billing.Usage:
         """UTC days, ``until`` not included; without them the present period."""
         return await self._call(billing.GET_USAGE, billing.Usage, query={"from": since, "to": until})
+
+
+class Analytics(Noun):
+    """Figures."""
+
+    async def stats(self) -> analytics.Dashboard:
+        return await self._call(analytics.STATS, analytics.Dashboard)
+
+    async def delivery(self, since: date | None = None, until: date | None = None) -> analytics.DeliveryByDay:
+        """Days of the church's time zone, ``until`` included; without them the last 30."""
+        return await self._call(analytics.DELIVERY, analytics.DeliveryByDay, query={"from": since, "to": until})
 
 
 class Numbers(Noun):

@@ -240,7 +240,7 @@ def _success_content(endpoint: Endpoint) -> dict[str, Any]:
         return {endpoint.produces: {"schema": text, "x-event-data": _reference(endpoint.stream_item)}}
     if endpoint.status == 204 or endpoint.raw_body:
         return {}
-    return {endpoint.produces: {"schema": {"type": "string" if endpoint.produces == "text/html" else "object"}}}
+    return {endpoint.produces: {"schema": {"type": "string" if endpoint.produces.startswith("text/") else "object"}}}
 
 
 def _error_codes(endpoint: Endpoint) -> dict[int, list[str]]:

@@ -163,13 +163,16 @@ class Archives:
         if await asyncio.to_thread(_count, target) != archive.rows:
             raise ArchiveDamaged(f"{archive.file}: it does not hold as many rows as the manifest says")
 
-    async def rewrite(self, table: str, change: Change) -> int:
-        """Change rows in all archives of a table (``service.table``); answers how many were changed or left out."""
+    async def rewrite(self, table: str, change: Change, *, since: datetime | None = None) -> int:
+        """Change rows in all archives of a table (``service.table``); answers how many were changed or left out.
+
+        ``since``: months that ended before it are passed over.
+        """
         service, _, name = table.partition(".")
         changed = 0
         async with self.locked(service):
             for archive in await self.list(service):
-                if archive.table == name:
+                if archive.table == name and (since is None or archive.ends_at > since):
                     changed += await self._rewrite(archive, change)
         return changed
 

@@ -6,6 +6,10 @@ does not inherit from it (NOINHERIT), or its policies would always hold. None ma
 has a right outside its schema: what Postgres gives to everybody in a database is taken back.
 """
 
+import asyncio
+import random
+from contextlib import suppress
+
 import asyncpg
 
 from koinonia.db.statement import statement
@@ -65,6 +69,7 @@ CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION koinonia_{service}_owner;
 GRANT USAGE ON SCHEMA {service} TO koinonia_{service}, koinonia_{service}_across;
 """
 
+_TRIES = 10
 _FETCH_SETTINGS = statement("roles.fetch_settings", "SELECT coalesce(rolconfig, '{}') FROM pg_roles WHERE rolname = $1")
 
 
@@ -75,6 +80,16 @@ async def ensure_roles(connection: "asyncpg.Connection[asyncpg.Record]", service
     """
     if service not in SERVICES:
         raise ValueError(f"no service is called {service!r}")
+    for _ in range(_TRIES):
+        # Roles are the whole server's, and no lock reaches over its databases: another is prepared at the same time.
+        with suppress(asyncpg.UniqueViolationError, asyncpg.InternalServerError):  # "tuple concurrently updated"
+            await _ensure(connection, service, password)
+            return
+        await asyncio.sleep(random.uniform(0.05, 0.2))
+    await _ensure(connection, service, password)
+
+
+async def _ensure(connection: "asyncpg.Connection[asyncpg.Record]", service: str, password: str | None) -> None:
     await connection.execute(_MAKE_ROLES.format(service=service))
     wanted = {"search_path": service, **_SETTINGS, **_SETTINGS_OF.get(service, {})}
     present = set(await connection.fetchval(_FETCH_SETTINGS.text, f"koinonia_{service}"))

@@ -1,4 +1,5 @@
-"""What delivery publishes: how texts fare, numbers, and the marker that proves its knowledge fresh."""
+"""What delivery publishes: how texts fare, numbers, and the marker that proves its knowledge fresh; and the wishes that
+others have of it."""
 
 from datetime import datetime
 from typing import ClassVar, Literal
@@ -17,7 +18,15 @@ EmailTemplate = Literal[
     "mfa-off",
     "invitation",
     "api-key-made",
+    "approval-awaited",
 ]
+
+
+class BranchChanges(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The part of the differences that is one branch's."""
+
+    branch_id: UUID
+    changes: dict[RecipientStatus, int]
 
 
 class RecipientsUpdated(Event, frozen=True, kw_only=True):
@@ -34,6 +43,7 @@ class RecipientsUpdated(Event, frozen=True, kw_only=True):
     accepted_segments: int = 0
     errors: dict[str, int] = msgspec.field(default_factory=dict)  # new failures among them, by the carrier's code
     test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
+    branches: tuple[BranchChanges, ...] = ()  # of a broadcast; a row that was stored before is in no branch
 
 
 class BroadcastStopped(Event, frozen=True, kw_only=True):
@@ -49,6 +59,17 @@ class BroadcastStopped(Event, frozen=True, kw_only=True):
     in_flight_recipients: int  # being sent, or it is not known whether they were
     in_flight_segments: int
     test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
+
+
+class FailedListed(Event, frozen=True, kw_only=True):
+    """A page of those whom a message did not reach for good, for one that is sent to them again."""
+
+    TYPE: ClassVar[str] = "delivery.failed.listed"
+    message_id: UUID  # the new one
+    source_id: UUID  # the message that failed
+    after: UUID | None  # as it was asked
+    member_ids: tuple[UUID, ...]  # of up to 500 recipients; a family shares a number
+    last: UUID | None  # the last recipient; None: there are no more
 
 
 class NumberChanged(Event, frozen=True, kw_only=True):
@@ -86,6 +107,21 @@ class EmailRequested(Event, frozen=True, kw_only=True):
     expires_at: datetime  # UTC; later it is not sent any more
 
 
+class TextRequested(Event, frozen=True, kw_only=True):
+    """A text shall be sent, once, to one person who waits for it, as a reply would be: it passes no opt-out."""
+
+    TYPE: ClassVar[str] = "delivery.text.requested"
+    text_id: UUID
+    purpose: str  # code: a phone is confirmed by it; draft: what a broadcast is to say, to who tries it; or a newer one
+    number_id: UUID | None  # to send from; None: the church's default
+    phone_index: bytes
+    phone_ciphertext: bytes
+    content: str  # as it goes out: no field is filled in it any more
+    media_urls: tuple[str, ...]
+    requested_at: datetime
+    do_not_send_after: datetime | None = None  # UTC; later it expires
+
+
 class DeliveryExportCollected(ExportCollected, frozen=True, kw_only=True):
     """Delivery's part of an export."""
 
@@ -101,9 +137,11 @@ class DeliveryErasureCompleted(ErasureCompleted, frozen=True, kw_only=True):
 EVENTS = (
     RecipientsUpdated,
     BroadcastStopped,
+    FailedListed,
     NumberChanged,
     MarkerSent,
     EmailRequested,
+    TextRequested,
     DeliveryExportCollected,
     DeliveryErasureCompleted,
 )

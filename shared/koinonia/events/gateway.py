@@ -23,6 +23,9 @@ class ChurchChanged(Event, frozen=True, kw_only=True):
     require_mfa: bool = False
     default_number_id: UUID | None = None  # to send from, where a message names none
     retention_days: int | None = None  # None: as long as the platform keeps it
+    undo_seconds: int = 0  # so long an accepted message waits before it is sent
+    approval_above: int | None = None  # a broadcast to more people waits for a second admin; None: none does
+    opt_out_line: str | None = None  # below each broadcast that does not tell how to opt out; None: none
 
 
 class AdminChanged(Event, frozen=True, kw_only=True):

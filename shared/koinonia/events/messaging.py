@@ -25,6 +25,7 @@ class MemberState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     branch_id: UUID
     opted_in: bool
     deleted: bool = False
+    merged_into: UUID | None = None  # of a deleted one: the member who stands for it
 
 
 class MembersChanged(Event, frozen=True, kw_only=True):
@@ -33,6 +34,24 @@ class MembersChanged(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "messaging.members.changed"
     members: Annotated[tuple[MemberState, ...], msgspec.Meta(max_length=CHUNK_SIZE)]
     source: Literal["admin", "import"]  # where their consent comes from
+
+
+class GivenConsent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A member came to consent, as somebody of the church says."""
+
+    member_id: UUID
+    version: int  # of the member, who consents from this one on
+    phone_index: bytes
+    source: str  # in the church's words, where it was given: no phone number and no e-mail address in it
+
+
+class ConsentsGiven(Event, frozen=True, kw_only=True):
+    """Members came to consent, and it was said where."""
+
+    TYPE: ClassVar[str] = "messaging.consents.given"
+    consents: Annotated[tuple[GivenConsent, ...], msgspec.Meta(max_length=CHUNK_SIZE)]
+    said_by: Literal["admin", "import"]
+    said_at: datetime
 
 
 class BranchChanged(Event, frozen=True, kw_only=True):
@@ -68,6 +87,15 @@ class MessageAccepted(Event, frozen=True, kw_only=True):
     test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
+class MessageHeld(Event, frozen=True, kw_only=True):
+    """A broadcast has come to wait for the word of somebody else than who asked for it. It may wait more than once."""
+
+    TYPE: ClassVar[str] = "messaging.message.held"
+    message_id: UUID
+    requested_by: UUID | None  # the admin or API key; None: nobody knows any more
+    recipient_count: int  # distinct numbers as counted then, left-out ones included
+
+
 class MessageDue(Event, frozen=True, kw_only=True):
     """Sending is due, or needs more than was authorized; billing answers with this version."""
 
@@ -88,6 +116,7 @@ class ResolvedRecipient(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     phone_ciphertext: bytes
     fields: dict[str, str]  # values for the text's fields
     left_out: Literal["no_consent", "suppressed"] | None = None  # why this number gets no text
+    branch_id: UUID | None = None  # whose people it is counted with: the first member's of a family
 
 
 class RecipientsResolved(Event, frozen=True, kw_only=True):
@@ -102,6 +131,7 @@ class RecipientsResolved(Event, frozen=True, kw_only=True):
     number_id: UUID | None = None  # the sender; None: the church's own choice of numbers
     do_not_send_after: datetime | None = None
     test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
+    urgent: bool = False  # goes in the church's quiet hours, too
 
 
 class RecipientsResolvedForTest(RecipientsResolved, frozen=True, kw_only=True):
@@ -174,6 +204,15 @@ class MessageCompleted(Event, frozen=True, kw_only=True):
     test: bool = False  # sent with a test key: answered by the simulated carrier, billed to nobody
 
 
+class FailedRequested(Event, frozen=True, kw_only=True):
+    """A message is to be sent again to those whom another one did not reach; delivery answers with the next of them."""
+
+    TYPE: ClassVar[str] = "messaging.failed.requested"
+    message_id: UUID  # the new one
+    source_id: UUID  # the message that failed
+    after: UUID | None = None  # the last recipient of the answer before; None: from the first on
+
+
 class MessagingExportCollected(ExportCollected, frozen=True, kw_only=True):
     """Messaging's part of an export."""
 
@@ -188,9 +227,11 @@ class MessagingErasureCompleted(ErasureCompleted, frozen=True, kw_only=True):
 
 EVENTS = (
     MembersChanged,
+    ConsentsGiven,
     BranchChanged,
     GroupChanged,
     MessageAccepted,
+    MessageHeld,
     MessageDue,
     RecipientsResolved,
     RecipientsResolvedForTest,
@@ -201,6 +242,7 @@ EVENTS = (
     SendingPaused,
     SendingResumed,
     MessageCompleted,
+    FailedRequested,
     MessagingExportCollected,
     MessagingErasureCompleted,
 )

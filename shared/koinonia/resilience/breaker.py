@@ -8,6 +8,8 @@ One per dependency and process, used from one event loop. Its states, and what m
    failure opens again, and a probe that ends without a verdict (it was cancelled) lets the next call be the probe.
 
 A call that began before the last change of state says nothing about the present one: its result is not counted.
+
+One line in the log tells of its opening, however many probes fail after it, and one of its closing.
 """
 
 import asyncio
@@ -17,8 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import structlog
+
 from koinonia import metrics
 from koinonia.errors import DependencyUnavailable, is_transient
+
+log = structlog.get_logger()
 
 State = Literal["closed", "open", "half_open"]
 
@@ -139,6 +145,8 @@ class Breaker:
     def _count_failure(self) -> None:
         self._failed_in_a_row += 1
         if self._probing or self._failed_in_a_row >= self._failures:
+            if self._opened_at is None:
+                log.warning("breaker_opened", breaker=self.name, failures=self._failed_in_a_row)
             self._opened_at = self._clock()
             self._probing = False
             self._generation += 1
@@ -147,6 +155,7 @@ class Breaker:
     def _close(self) -> None:
         self._failed_in_a_row = 0
         if self._probing:
+            log.info("breaker_closed", breaker=self.name)
             self._opened_at = None
             self._probing = False
             self._generation += 1

@@ -38,6 +38,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     method: str
     path: str  # without the query, as the service sees it
     test: bool = False  # by a test key: what it sends, the simulated carrier answers
+    own_phone_index: bytes | None = None  # of the phone that a person has confirmed as theirs, where the route wants it
+    own_phone_ciphertext: bytes | None = None
 
     def shows_tests(self, wanted: bool | None) -> bool:
         """Whether a list has tests or the rest: as wanted, else as the caller is."""

@@ -10,7 +10,7 @@ from koinonia.security.encryption import Cipher
 from koinonia.security.keyring import Keyring, parse_key
 from koinonia.security.signing import Signer
 
-Kind = Literal["phone", "email", "totp_secret", "fields"]
+Kind = Literal["phone", "email", "totp_secret", "fields", "rows"]
 """What a ciphertext or an index holds; it cannot be taken for another."""
 
 

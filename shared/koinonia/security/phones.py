@@ -42,3 +42,8 @@ def normalise(text: str, region: str = "US") -> str:
 def national(phone: str) -> str:
     """A number in E.164 as people of its country write it: ``(205) 555-0123``."""
     return phonenumbers.format_number(phonenumbers.parse(phone, None), PhoneNumberFormat.NATIONAL)
+
+
+def has_phone(text: str, region: str) -> bool:
+    """Whether a valid number stands somewhere in a text, in international form or the national one of ``region``."""
+    return phonenumbers.PhoneNumberMatcher(text, region).has_next()

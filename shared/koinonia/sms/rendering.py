@@ -38,6 +38,11 @@ def field_names(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(field["name"] for field in _FIELD.finditer(template)))
 
 
+def without_fields(template: str) -> str:
+    """What of a text is the same for everybody."""
+    return _FIELD.sub("", template)
+
+
 def unknown_fields(template: str, known: Collection[str]) -> tuple[str, ...]:
     """The fields of a text that are not among the known ones."""
     return tuple(name for name in field_names(template) if name not in known)
@@ -69,7 +74,7 @@ def segment_bound(template: str, max_lengths: Mapping[str, int], plain: bool) ->
         return segments(template).segments
     lengths = [min(max(max_lengths.get(field["name"], 0), 0), LONGEST_VALUE) for field in fields]
     fallbacks = [_fallback(field) for field in fields]
-    literal = _FIELD.sub("", template)
+    literal = without_fields(template)
     fixed = literal + "".join(fallbacks)
     plain = plain or not any(lengths)
     encoding: Encoding = "GSM-7" if plain and is_gsm(fixed) else "UCS-2"

@@ -164,9 +164,39 @@ class Caller:
         role: Role = "owner",
         principal_id: UUID = PRINCIPAL_ID,
         test: bool = False,
+        own_phone: str | None = None,
     ) -> tuple[int, Any]:
-        """Answers the status and the decoded body (None when there is none). ``test``: by a test key."""
+        """Answers the status and the decoded body (None when there is none).
+
+        ``test``: by a test key. ``own_phone``: the one that the caller has confirmed.
+        """
         path = endpoint.url(**(ids or {}))
+        identity = self.headers(
+            endpoint, church_id, ids, role=role, principal_id=principal_id, test=test, own_phone=own_phone
+        )
+        content = {"Content-Type": "application/json"} if body is not None else {}
+        async with self._session.request(
+            endpoint.method,
+            service.url + path,
+            params=dict(query or {}),
+            data=msgspec.json.encode(body) if body is not None else data,
+            headers={**identity, **content, **(headers or {})},
+        ) as response:
+            raw = await response.read()
+            return response.status, msgspec.json.decode(raw) if raw else None
+
+    def headers(
+        self,
+        endpoint: Endpoint,
+        church_id: UUID,
+        ids: Mapping[str, UUID] | None = None,
+        *,
+        role: Role = "owner",
+        principal_id: UUID = PRINCIPAL_ID,
+        test: bool = False,
+        own_phone: str | None = None,
+    ) -> dict[str, str]:
+        """The gateway's signed word, for a request whose answer is not JSON."""
         identity = Identity(
             church_id=church_id,
             principal_id=principal_id,
@@ -177,19 +207,12 @@ class Caller:
             request_id="test",
             expires_at=clock.now() + timedelta(seconds=30),
             method=endpoint.method,
-            path=path,
+            path=endpoint.url(**(ids or {})),
             test=test,
+            own_phone_index=self._keys.index(own_phone, church_id, "phone") if own_phone else None,
+            own_phone_ciphertext=self._keys.encrypt(own_phone, church_id, "phone") if own_phone else None,
         )
-        content = {"Content-Type": "application/json"} if body is not None else {}
-        async with self._session.request(
-            endpoint.method,
-            service.url + path,
-            params=dict(query or {}),
-            data=msgspec.json.encode(body) if body is not None else data,
-            headers={HEADER: sign_identity(self._keys, identity), **content, **(headers or {})},
-        ) as response:
-            raw = await response.read()
-            return response.status, msgspec.json.decode(raw) if raw else None
+        return {HEADER: sign_identity(self._keys, identity)}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What a handler is given, and what it may answer."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
@@ -19,8 +20,8 @@ QueryT = TypeVar("QueryT")
 class Call(Generic[BodyT, QueryT]):
     """One request, decoded and checked.
 
-    ``body`` is the endpoint's request struct; a ``str`` where the body came as another type than JSON; None where the
-    endpoint takes none.
+    ``body`` is the endpoint's request struct, or what its handler's ``receive`` made of it; None where the endpoint
+    takes none.
     """
 
     endpoint: Endpoint
@@ -81,6 +82,9 @@ class Handler:
         transaction: whether the door opens the tenant transaction of the caller's church.
         afterwards: ``(call)``: another answer in place of the function's, or None, made once the transaction has
             committed and with none open; also of a request sent again. It is for what others confirm.
+        receive: ``(call, pieces)``: takes the body as it arrives, while no transaction is open, as an asynchronous
+            context manager around all the rest; what it yields is the call's body. Without it the body is read whole
+            and decoded.
         timeout_seconds: the time limit of that transaction, where the database's own is too short. A single statement
             may take no longer than the setting ``database_statement_timeout`` says, whatever stands here.
     """
@@ -90,6 +94,7 @@ class Handler:
     afterwards: Function | None = None
     transaction: bool = True
     timeout_seconds: float | None = None
+    receive: Callable[..., AbstractAsyncContextManager[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

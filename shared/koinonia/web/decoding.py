@@ -11,6 +11,7 @@ from multidict import MultiMapping
 
 from koinonia import validation
 from koinonia.api import Endpoint, Query, Request
+from koinonia.api.endpoint import JSON
 from koinonia.errors import FieldError, NotFound, ValidationFailed
 from koinonia.web import strict_json
 
@@ -40,14 +41,13 @@ def query(endpoint: Endpoint, values: MultiMapping[str]) -> Query:
 
 
 def body(endpoint: Endpoint, raw: bytes, content_type: str | None) -> Any:
-    """The body as the endpoint's struct; as ``str`` when it is not JSON; None when the endpoint takes none."""
+    """The body as the endpoint's struct; None when the endpoint takes none. Other types are a handler's own."""
     if not endpoint.takes_body:
         if raw.strip() not in {b"", b"{}"}:
             raise ValidationFailed.field(validation.WHOLE, "This request takes none")
         return None
-    kind = _media_type(endpoint, content_type)
-    if kind != "application/json":
-        return _text(raw)
+    if media_type(endpoint, content_type) != JSON:
+        raise ValidationFailed.field(CONTENT_TYPE, f"Must be {JSON}")
     if not raw:
         raise ValidationFailed.field(validation.WHOLE, "Must be JSON")
     return validation.convert(strict_json.loads(raw), endpoint.request, strict=True)
@@ -66,23 +66,17 @@ def _path_id(text: str) -> UUID:
     return UUID(text)
 
 
-def _media_type(endpoint: Endpoint, content_type: str | None) -> str:
+def media_type(endpoint: Endpoint, content_type: str | None) -> str:
+    """Which of its types a body is; of others than JSON the charset is found out, whatever is said of it.
+
+    Raises:
+        ValidationFailed: none of them.
+    """
     kind, *parameters = [part.strip().lower() for part in (content_type or "").split(";")]
     if kind not in endpoint.consumes:
         raise ValidationFailed.field(CONTENT_TYPE, f"Must be {' or '.join(endpoint.consumes)}")
     for parameter in parameters:
         name, _, value = parameter.partition("=")
-        if name == "charset" and value.strip('"') not in {"utf-8", "utf8"}:
+        if kind == JSON and name == "charset" and value.strip('"') not in {"utf-8", "utf8"}:
             raise ValidationFailed.field(CONTENT_TYPE, "The charset must be utf-8")
     return kind
-
-
-def _text(raw: bytes) -> str:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValidationFailed.field(validation.WHOLE, "Must be UTF-8") from None
-    message = strict_json.text_error(text)
-    if message:
-        raise ValidationFailed.field(validation.WHOLE, message)
-    return text

@@ -5,7 +5,7 @@ before the commit, so that an effect without an answer cannot be.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -79,18 +79,24 @@ class Door:
 
     async def _answer(self, request: web.Request, handler: Handler, caller: Identity | None) -> web.Response:
         ids = decoding.path_ids(self._endpoint, request.match_info)
-        query = decoding.query(self._endpoint, request.query)
-        raw = await bodies.read(request, self._endpoint.body_limit) if request.method != "GET" else b""
         call: Call[Any, Any] = Call(
             endpoint=self._endpoint,
             request=request,
             request_id=request[REQUEST_ID],
-            body=await self._decode(request, raw),
-            query=query,
+            body=None,
+            query=decoding.query(self._endpoint, request.query),
             path=ids,
             caller=caller,
         )
-        return await self._run(call, handler, raw)
+        body_hash = idempotency.BodyHash(request)
+        if handler.receive is not None:
+            pieces = _noted(bodies.pieces(request, self._endpoint.body_limit), body_hash)
+            async with handler.receive(call, pieces) as call.body:
+                return await self._run(call, handler, body_hash)
+        raw = await bodies.read(request, self._endpoint.body_limit) if request.method != "GET" else b""
+        body_hash.update(raw)
+        call.body = await self._decode(request, raw)
+        return await self._run(call, handler, body_hash)
 
     async def _authorise(self, request: web.Request) -> Identity | None:
         caller = await self._identify(request, self._endpoint)
@@ -109,11 +115,11 @@ class Door:
             return await asyncio.to_thread(decoding.body, self._endpoint, raw, content_type)
         return decoding.body(self._endpoint, raw, content_type)
 
-    async def _run(self, call: Call[Any, Any], handler: Handler, raw: bytes) -> web.Response:
+    async def _run(self, call: Call[Any, Any], handler: Handler, body_hash: idempotency.BodyHash) -> web.Response:
         if not handler.transaction or self._database is None:
             decoding.check(call.query, call.body)
             return result_response(await handler.function(call), call.endpoint.status)
-        key = self._key(call, raw)
+        key = self._key(call, body_hash)
         if key is None:
             decoding.check(call.query, call.body)
         async with self._database.tenant(call.identity.church_id, timeout_seconds=handler.timeout_seconds) as tx:
@@ -123,10 +129,16 @@ class Door:
                 response = await _run_once(call, handler, tx, key)
         return response if handler.afterwards is None else await _confirmed(call, handler.afterwards, response)
 
-    def _key(self, call: Call[Any, Any], raw: bytes) -> idempotency.Key | None:
+    def _key(self, call: Call[Any, Any], body_hash: idempotency.BodyHash) -> idempotency.Key | None:
         if not self._endpoint.idempotent:
             return None
-        return idempotency.key_of(call.request, call.identity.principal_id, raw)
+        return idempotency.key_of(call.request, call.identity.principal_id, body_hash)
+
+
+async def _noted(pieces: AsyncIterator[bytes], body_hash: idempotency.BodyHash) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        body_hash.update(piece)
+        yield piece
 
 
 async def _run_once(call: Call[Any, Any], handler: Handler, tx: Transaction, key: idempotency.Key) -> web.Response:

@@ -50,20 +50,33 @@ class Replay:
     made_id: UUID | None
 
 
-def key_of(request: web.Request, principal_id: UUID, raw: bytes) -> Key | None:
+class BodyHash:
+    """What a request is, in 32 bytes: its type, its query, and its body as that comes."""
+
+    def __init__(self, request: web.Request) -> None:
+        content_type = request.headers.get("Content-Type", "")
+        self._hash = hashlib.sha256(content_type.encode(errors="replace") + b"\n")
+        self._hash.update(request.query_string.encode(errors="replace") + b"\n")
+
+    def update(self, part: bytes) -> None:
+        self._hash.update(part)
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+def key_of(request: web.Request, principal_id: UUID, body_hash: BodyHash) -> Key | None:
     """The key that the request carries, or None."""
     key = request.headers.get(HEADER)
     if key is None:
         return None
     if not _SANE.fullmatch(key):
         raise ValidationFailed.field(HEADER, "Must be 1 to 255 visible ASCII characters")
-    content_type = request.headers.get("Content-Type", "")
-    what = b"\n".join((content_type.encode(errors="replace"), request.query_string.encode(errors="replace"), raw))
     return Key(
         principal_id=principal_id,
         path=f"{request.method} {request.path}",
         key=key,
-        body_hash=hashlib.sha256(what).digest(),
+        body_hash=body_hash.digest(),
     )
 
 

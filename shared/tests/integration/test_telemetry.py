@@ -55,6 +55,22 @@ print(tries["traces"], tries["metrics"], started)
 """
 
 
+BROKERS_LIBRARY = """
+import logging
+from koinonia import telemetry
+
+telemetry.configure("test")
+for part in ("connection", "channel"):
+    logging.getLogger(f"aiormq.{part}").error(f"of the {part}")
+"""
+
+
+def test_what_the_brokers_library_says_of_each_failed_try_is_left_out() -> None:
+    command = [sys.executable, "-c", BROKERS_LIBRARY]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert ("of the channel" in told, "of the connection" in told) == (True, False)
+
+
 def test_an_absent_collector_costs_a_log_line_for_each_signal_and_two_seconds_at_the_end() -> None:
     (port,) = free_ports(1)
     environ = {

@@ -1,6 +1,7 @@
 """Servers that are killed and come back: the bus goes on by itself, and nothing is lost."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from koinonia.bus import BrokerUnavailable, Bus, Publisher, Subscription, outbox
 from koinonia.bus.relay import Relay
@@ -31,11 +32,16 @@ async def test_a_broker_restarted_then_killed_and_a_killed_database_lose_no_even
 
     # First in order: a broker of version 3.10 that is killed within seconds of the making of a quorum queue has half
     # forgotten that queue, and a clean stop is what makes sure of it.
-    await servers.rabbitmq.stop()
-    await _add(world, range(20, 40))
-    assert await world.count(COUNT_OUTBOX) == 20
-    await servers.rabbitmq.start()
-    await wait_until(lambda: _applied(world, 40), seconds=60)
+    with capture_logs() as logs:
+        await servers.rabbitmq.stop()
+        await _add(world, range(20, 40))
+        assert await world.count(COUNT_OUTBOX) == 20
+        tries = {"consumer_waits", "relay_waits"}
+        await wait_until(lambda: {line["event"] for line in logs if line.get("tries", 0) > 2} == tries)
+        await servers.rabbitmq.start()
+        await wait_until(lambda: _applied(world, 40), seconds=60)
+    told = [line["event"] for line in logs if line["log_level"] in {"warning", "error"}]
+    assert [event for event in told if event != "statement_slow"] == ["broker_away"]
 
     await servers.rabbitmq.kill()
     await _add(world, range(40, 60))

@@ -21,7 +21,7 @@ from koinonia.cli.broker_users import GIVEN_BACK
 from koinonia.cli.environment import as_user
 from koinonia.db.roles import SERVICES
 from koinonia.events import ALL, audit, publisher_of
-from koinonia.events.delivery import EmailRequested
+from koinonia.events.delivery import EmailRequested, TextRequested
 from koinonia.servers.broker_admin import BrokerAdmin
 from koinonia.testing.servers import TestServers
 
@@ -110,8 +110,12 @@ async def test_each_service_publishes_its_own_event_types_and_no_others(broker: 
     assert await wrong(broker, cells) == []
 
 
-def test_each_event_type_has_one_publisher_but_audit_has_all_and_an_email_is_asked_for_by_the_gateway() -> None:
-    several = {audit.ActionRecorded: set(SERVICES), EmailRequested: {"delivery", "gateway"}}
+def test_each_event_type_has_one_publisher_but_audit_has_all_and_wishes_have_those_who_may_ask() -> None:
+    several = {
+        audit.ActionRecorded: set(SERVICES),
+        EmailRequested: {"delivery", "gateway"},
+        TextRequested: {"delivery", "gateway", "messaging"},
+    }
     for each in ALL:
         publishers = {service for service in SERVICES if each.TYPE in types_of(service)}
         assert publishers == several.get(each, {publisher_of(each)})

@@ -39,7 +39,9 @@ async def test_a_database_is_made_once_and_migrated(servers: TestServers) -> Non
     await servers.create_database(name)
     try:
         url = servers.database_url(name)
-        applied = await prepare.prepare_database(url, ["billing"], PASSWORDS)
+        # Roles are the whole server's: where other tests log in with their passwords, they stay as they are.
+        password = servers.password("billing") or PASSWORDS["billing"]
+        applied = await prepare.prepare_database(url, ["billing"], {"billing": password})
         assert applied
         assert await prepare.prepare_database(url, ["billing"], {}) == []
         connection = await asyncpg.connect(url)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -88,6 +89,10 @@ class Platform:
             raise Conflict
         return branches.Branch.example()
 
+    @asynccontextmanager
+    async def receive(self, _call: Call[None, NoQuery], pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
+        yield b"".join([piece async for piece in pieces]).decode()
+
     async def import_members(self, call: Call[str, NoQuery]) -> members.ImportResult:
         self.csv = call.body
         return members.ImportResult(created=1, updated=0, skipped=0, errors=[])
@@ -136,10 +141,10 @@ async def url(platform: Platform) -> AsyncIterator[str]:
         auth.CSRF: platform.csrf_token,
         branches.LIST: platform.list_branches,
         branches.CREATE: platform.create_branch,
-        members.IMPORT: platform.import_members,
         messages.GET: platform.message,
     }
     handlers: dict[Endpoint, Any] = {endpoint: Handler(run, transaction=False) for endpoint, run in plain.items()}
+    handlers[members.IMPORT] = Handler(platform.import_members, transaction=False, receive=platform.receive)
     handlers[messages.EVENTS] = Raw(platform.events)
     app = build_app(handlers, identify=platform.identify, probe=Probe(service="test"))
     server = await Server.start(app, "127.0.0.1", 0)

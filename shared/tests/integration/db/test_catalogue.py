@@ -284,7 +284,10 @@ VALUES = {
     "smallint": "1",
     "double precision": "1",
     "boolean": "true",
+    "date": "current_date",
     "timestamp with time zone": "now()",
+    "timestamp without time zone": "localtimestamp",
+    "timestamp without time zone[]": "'{}'",
     "jsonb": "'{}'",
     "text[]": "'{}'",
     "uuid[]": "'{}'",
@@ -424,3 +427,21 @@ async def rights_on(connection: "asyncpg.Connection[asyncpg.Record]", role: str,
 
 class _Undo(Exception):
     """Takes back what a savepoint holds."""
+
+
+async def test_no_trigger_joins_rows_as_they_are_with_rows_as_they_were(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    """A session keeps the plan of a trigger's first run, of one row perhaps: for thousands, such a join compares each
+    with each. Both sides are summed, or taken from one another.
+    """
+    joined = r"(?:\mJOIN|,)\s+(?:ONLY\s+)?(?:before|after)\M"
+    found = "SELECT proname FROM pg_proc WHERE prorettype = 'trigger'::regtype AND prosrc ~* $1"
+    assert await connection.fetch(found, joined) == []
+    await connection.execute(
+        """
+        CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql
+        AS 'BEGIN PERFORM FROM before JOIN after USING (id); RETURN NULL; END'
+        """
+    )
+    assert [row["proname"] for row in await connection.fetch(found, joined)] == ["planted"]

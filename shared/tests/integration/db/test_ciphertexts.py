@@ -86,7 +86,10 @@ async def test_every_table_with_ciphertexts_is_known(servers: TestServers) -> No
         "delivery.emails": (("email_ciphertext", "fields_ciphertext"), ("id",)),
         "delivery.recipients": (("phone_ciphertext",), ("id",)),
         "gateway.admins": (("email_ciphertext",), ("id",)),
+        "gateway.own_phones": (("phone_ciphertext",), ("admin_id",)),
+        "gateway.phone_codes": (("phone_ciphertext",), ("admin_id",)),
         "gateway.totp_factors": (("totp_secret_ciphertext",), ("admin_id",)),
+        "messaging.import_pieces": (("rows_ciphertext",), ("import_id", "place")),
         "messaging.members": (("phone_ciphertext", "email_ciphertext"), ("id",)),
     }
 

@@ -12,7 +12,7 @@ from koinonia import clock
 from koinonia.db import migrate as runner
 from koinonia.db import partitions
 from koinonia.db.migrate import MigrationError
-from koinonia.db.roles import SERVICES
+from koinonia.db.roles import SERVICES, ensure_roles
 from koinonia.testing.servers import TestServers
 
 SCHEMA = """
@@ -126,3 +126,21 @@ async def test_partitions_are_made_ahead_once(admin_url: str) -> None:
         assert await partitions.maintain(admin_url, ("billing",)) == ["billing.usage_ledger_2027_04"]
     ends = await partitions.end_of(admin_url, ("billing", "gateway"))
     assert ends == {"billing.usage_ledger": datetime(2027, 5, 1, tzinfo=UTC)}
+
+
+async def test_databases_of_one_server_are_prepared_at_the_same_time(servers: TestServers) -> None:
+    """Their roles are the same: Postgres refuses whoever changes one that another is changing."""
+    names = [servers.new_name() for _ in range(4)]
+    password = servers.password("billing") or "secret"
+
+    async def prepare(name: str) -> None:
+        await servers.create_database(name)
+        connection = await asyncpg.connect(servers.database_url(name))
+        try:
+            for _ in range(10):
+                await ensure_roles(connection, "billing", password)
+        finally:
+            await connection.close()
+            await servers.drop_database(name)
+
+    await asyncio.gather(*map(prepare, names))

@@ -1,11 +1,17 @@
 """The servers over TLS: our clients believe the authority that the address names, and nobody else."""
 
+import asyncio
+import base64
 import os
 import shutil
 import ssl
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import asyncpg
 import pytest
 import redis.exceptions
@@ -13,6 +19,7 @@ import redis.exceptions
 from koinonia import service
 from koinonia.bus.errors import BrokerUnavailable
 from koinonia.bus.link import Link
+from koinonia.cli.environment import as_user
 from koinonia.db import Database, statement
 from koinonia.db.migrate import migrate
 from koinonia.errors import DependencyUnavailable
@@ -24,6 +31,7 @@ from koinonia.servers.ports import free_ports
 from koinonia.servers.postgres import Postgres
 from koinonia.servers.rabbitmq import RabbitMQ
 from koinonia.servers.waiting import until_ready
+from koinonia.testing.fixtures import wait_until
 from koinonia.testing.tls import certificate
 
 pytestmark = pytest.mark.skipif(
@@ -166,3 +174,130 @@ async def test_redis_is_believed_by_the_authority_that_the_address_names(redis_u
     for other in (redis_url, f"{redis_url}?ssl_ca_certs={trust.theirs}", f"{local}?ssl_ca_certs={trust.ours}"):
         with pytest.raises(redis.exceptions.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
             await ping(other)
+
+
+# The processes, in production.
+
+KOINONIA = str(Path(sys.executable).with_name("koinonia"))
+PASSWORDS = {"gateway": "of-the-gateway", "billing": "of-billing"}
+
+
+@asynccontextmanager
+async def process(name: str, environ: Mapping[str, str], folder: Path) -> AsyncIterator[str]:
+    """``koinonia run`` until it takes work; its address."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    child = spawn(
+        [KOINONIA, "run", name],
+        log=folder / f"{name}.log",
+        environ={**environ, "KOINONIA_PORT": str(port)},
+        directory=folder,
+    )
+    try:
+        await wait_until(lambda: is_ready(url), seconds=90, what=f"the start, told in {child.tail()}")
+        yield url
+    finally:
+        await child.stop()
+
+
+async def is_ready(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/ready") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+async def said_by(environ: Mapping[str, str], folder: Path, *arguments: str) -> tuple[int, str]:
+    """What a ``koinonia`` command ends with, and says."""
+    asked = await asyncio.create_subprocess_exec(
+        *(KOINONIA, *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=environ,
+        cwd=folder,
+    )
+    output, _ = await asyncio.wait_for(asked.communicate(), 90)
+    return asked.returncode or 0, output.decode()
+
+
+@pytest.fixture
+async def environs(
+    postgres: Postgres, rabbitmq: tuple[str, str], redis_url: str, trust: Trust, tmp_path: Path
+) -> dict[str, dict[str, str]]:
+    """What the gateway and billing are told; their schemas, roles and broker users are made by ``koinonia migrate``."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("KOINONIA_")}
+    amqp_url = f"{rabbitmq[0]}?cafile={trust.ours}"
+    operator = {
+        "KOINONIA_DATABASE_URL": postgres.url,
+        "KOINONIA_AMQP_URL": amqp_url,
+        "KOINONIA_AMQP_MANAGEMENT_URL": f"{rabbitmq[1]}/?cafile={trust.ours}",
+        **{f"KOINONIA_{service.upper()}_PASSWORD": password for service, password in PASSWORDS.items()},
+    }
+    status, said = await said_by(inherited | operator, tmp_path, "migrate", *PASSWORDS)
+    assert status == 0, said
+    key = base64.b64encode(bytes(32)).decode()
+    told = inherited | {
+        "KOINONIA_ENVIRONMENT": "production",
+        "KOINONIA_REDIS_URL": f"{redis_url}?ssl_ca_certs={trust.ours}",
+        "KOINONIA_ENCRYPTION_KEYS": f"2026:{key}",
+        "KOINONIA_TOKEN_KEYS": f"2026:{key}",
+        "KOINONIA_BLIND_INDEX_KEY": key,
+        **{f"KOINONIA_{name}_URL": "http://127.0.0.1:1" for name in ("MESSAGING", "DELIVERY", "CONVERSATION")},
+        "KOINONIA_COMPLIANCE_URL": "http://127.0.0.1:1",
+    }
+    return {
+        service: told
+        | {
+            "KOINONIA_DATABASE_URL": as_user(postgres.url, f"koinonia_{service}", password),
+            "KOINONIA_AMQP_URL": as_user(amqp_url, f"koinonia_{service}", password),
+        }
+        for service, password in PASSWORDS.items()
+    }
+
+
+@pytest.mark.timeout(400)
+async def test_processes_work_over_tls_alone_and_refuse_what_they_cannot_believe(
+    environs: dict[str, dict[str, str]], trust: Trust, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        billing = await stack.enter_async_context(process("billing", environs["billing"], tmp_path))
+        told = environs["gateway"] | {"KOINONIA_BILLING_URL": billing}
+        gateway = await stack.enter_async_context(process("gateway", told, tmp_path))
+        jar = aiohttp.CookieJar(unsafe=True)
+        browser = await stack.enter_async_context(aiohttp.ClientSession(gateway, cookie_jar=jar))
+
+        async def get(path: str) -> Any:
+            async with browser.get(path) as answer:
+                return answer.status, await answer.json()
+
+        _, health = await get("/health")
+        assert {health["checks"][each]["status"] for each in ("database", "queues", "redis")} == {"ok"}, health
+        person = {"firstName": "Ruth", "lastName": "Miller", "email": "ruth@grace.example"}
+        church = {**person, "churchName": "Grace Chapel", "password": "seven brown bears sing loudly"}
+        async with browser.post("/api/auth/register", json=church) as answer:
+            assert answer.status == 201, await answer.text()
+
+        async def is_known() -> bool:
+            return bool((await get("/api/billing/subscription"))[0] == 200)
+
+        await wait_until(is_known, what="a church that billing has heard of, from broker to database")
+
+    known = environs["billing"]
+    for name in ("DATABASE", "AMQP", "REDIS"):
+        setting = f"KOINONIA_{name}_URL"
+        wrong = known | {setting: known[setting].replace(str(trust.ours), str(trust.theirs))}
+        status, said = await said_by(wrong, tmp_path, "run", "billing")
+        assert status == 2, said
+        assert said.startswith(f"koinonia: {setting}: the server's certificate is not believed: "), said
+        assert said.count("\n") == 1
+        assert PASSWORDS["billing"] not in said
+    for name, plain in {
+        "DATABASE": known["KOINONIA_DATABASE_URL"].partition("?")[0],
+        "AMQP": known["KOINONIA_AMQP_URL"].partition("?")[0].replace("amqps", "amqp"),
+        "REDIS": known["KOINONIA_REDIS_URL"].partition("?")[0].replace("rediss", "redis"),
+    }.items():
+        status, said = await said_by(known | {f"KOINONIA_{name}_URL": plain}, tmp_path, "run", "billing")
+        assert status == 2, said
+        assert said.startswith(f"billing: KOINONIA_{name}_URL: in production the server must be reached by TLS"), said
+        assert said.count("\n") == 1

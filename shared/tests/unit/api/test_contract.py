@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from koinonia.api import ENDPOINTS, EVERYONE, MANAGERS, Endpoint, Owner, Request, owned_by
+from koinonia.api import ENDPOINTS, EVERYONE, MANAGERS, SENDERS, Endpoint, Owner, Request, owned_by
 from koinonia.api.common import example_of
 from koinonia.errors import ValidationFailed
 from koinonia.web import decoding
@@ -63,7 +63,14 @@ def test_viewers_change_nothing_but_what_is_their_own_and_senders_only_texts() -
         if endpoint.name.startswith(("mfa.", "passwords.", "sessions.")):
             assert (endpoint.roles, endpoint.people_only) == (EVERYONE, True), endpoint.name
             continue
-        texting = endpoint.name.startswith(("messages.", "conversations."))
+        if endpoint.name.startswith("ownPhone."):  # of those who may send something to it; who may no more, removes it
+            allowed = EVERYONE if endpoint.name == "ownPhone.remove" else SENDERS
+            assert (endpoint.roles, endpoint.people_only) == (allowed, True), endpoint.name
+            continue
+        if endpoint.name in {"messages.approve", "messages.reject"}:  # nobody's own text, and no program's decision
+            assert (endpoint.roles, endpoint.people_only) == (MANAGERS, True), endpoint.name
+            continue
+        texting = endpoint.name.startswith(("messages.", "recurringMessages.", "conversations.", "templates."))
         assert endpoint.roles == ({"owner", "admin", "sender"} if texting else {"owner", "admin"}), endpoint.name
 
 
@@ -156,8 +163,10 @@ def test_a_test_key_reads_and_changes_nothing_but_tests() -> None:
     assert opened == {
         "messages.preview",
         "messages.send",
+        "messages.patch",
         "messages.cancel",
         "messages.pause",
         "messages.resume",
+        "messages.resendFailed",
         "conversations.reply",
     }

@@ -51,7 +51,7 @@ RULES: dict[str, Callable[[Json], object]] = {
         "/api/webhooks/telnyx/status"
     ]["post"]["requestBody"]["content"]["application/json"].update(examples={"usual": {"value": None}}),
     f"{SEND}: body.content has no bound": lambda page: [
-        asked(page, "content").pop(name) for name in ("maxLength", "pattern")
+        asked(page, "content")["anyOf"][0].pop(name) for name in ("maxLength", "pattern")
     ],
     f"{SEND}: body.tags has no bound": lambda page: asked(page, "tags").pop("maxItems"),
     f"{SEND}: body.numberId has no bound": lambda page: asked(page, "numberId")["anyOf"][0].pop("format"),

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from koinonia.errors import is_transient
 from koinonia.resilience.breaker import Breaker, BreakerOpen, Call
@@ -193,3 +194,18 @@ def test_a_cancelled_call_of_a_closed_breaker_is_no_verdict(breaker: Breaker) ->
     assert state(breaker) == "closed"
     fail(breaker)
     assert state(breaker) == "open"
+
+
+def test_an_outage_is_two_lines_in_the_log_however_many_probes_fail(breaker: Breaker, time: Clock) -> None:
+    with capture_logs() as lines:
+        open_up(breaker)
+        for _ in range(3):
+            time.seconds += 6
+            fail(breaker)
+        time.seconds += 6
+        succeed(breaker)
+        succeed(breaker)
+    assert lines == [
+        {"event": "breaker_opened", "log_level": "warning", "breaker": "carrier", "failures": 3},
+        {"event": "breaker_closed", "log_level": "info", "breaker": "carrier"},
+    ]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koinonia.errors import NotFound
+from koinonia.security import redaction
 from koinonia.security.api_keys import make
 from koinonia.security.redaction import HIDDEN, redact, redact_event, redact_value
 
@@ -163,6 +164,32 @@ def test_every_uuid_time_and_count_survives(identifier: UUID, at: datetime, coun
 @given(st.text())
 def test_redacting_twice_changes_nothing_more(text: str) -> None:
     assert redact(redact(text)) == redact(text)
+
+
+PIECES = st.sampled_from(
+    [
+        "koi_live_",
+        "koi_test_",
+        "sk_live_",
+        "whsec_",
+        "_",
+        "live",
+        "test",
+        "api",
+        "/",
+        "{id}",
+        "-",
+        "ab",
+        "KEY",
+        "@",
+        ".",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=6).map("".join))
+def test_what_is_taken_for_bland_has_nothing_to_hide(text: str) -> None:
+    assert redact(text) == redaction._PATTERN.sub(redaction._replacement, text)
 
 
 def test_long_hostile_texts_take_no_long_time() -> None:

@@ -55,18 +55,10 @@ def test_a_charset_of_utf_8_may_be_said() -> None:
     assert body == MemberRequest(first_name="A", phone="123")
 
 
-def test_a_csv_is_handed_on_as_text_without_its_byte_order_mark() -> None:
-    assert (
-        decoding.body(members.IMPORT, b"\xef\xbb\xbffirstName\r\nJos\xc3\xa9\r\n", "text/csv")
-        == "firstName\r\nJosé\r\n"
-    )
-
-
-@pytest.mark.parametrize("raw", [b"a\x00b", b"\xff\xfe", "é".encode("latin-1")])
-def test_a_csv_that_cannot_be_stored_is_refused(raw: bytes) -> None:
-    with pytest.raises(ValidationFailed) as refused:
-        decoding.body(members.IMPORT, raw, "text/csv")
-    assert set(fields(refused)) == {"body"}
+def test_the_charset_of_a_table_is_not_what_is_said_of_it() -> None:
+    assert decoding.media_type(members.IMPORT, "Text/CSV; charset=windows-1252") == "text/csv"
+    with pytest.raises(ValidationFailed):
+        decoding.media_type(members.IMPORT, "application/json; charset=utf-16")
 
 
 def test_a_route_without_a_body_takes_none() -> None:
