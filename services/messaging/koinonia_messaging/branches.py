@@ -13,6 +13,7 @@ from koinonia.errors import Conflict, NotFound
 from koinonia.events.messaging import BranchChanged
 from koinonia.ids import new_id
 from koinonia.security import Identity
+from koinonia_messaging.store import audience as audience_store
 from koinonia_messaging.store import branches as branch_store
 
 
@@ -75,12 +76,17 @@ async def delete(tx: Transaction, actor: Identity, branch_id: UUID) -> None:
 
     Raises:
         NotFound: the church has no such branch.
-        Conflict: it is the default one, or still has members or groups.
+        Conflict: it is the default one, still has members or groups, or a message that is not sent yet, or a
+            recurring one, excludes it.
     """
     branch = await fetch(tx, branch_id)
     version = await branch_store.delete(tx, branch_id)
     if version is None:
         raise Conflict("The default branch, or one that has members or groups, cannot be deleted.")
+    if await audience_store.is_excluded(tx, branch_id):
+        raise Conflict(
+            "This branch is excluded from a message that is not sent yet, or a recurring one: change that first."
+        )
     gone = _changed(branch, version + 1, deleted=True)
     await outbox.add(tx, gone, acted(actor, "branch.deleted", "branch", branch_id))
 

@@ -10,29 +10,38 @@ from koinonia.db import Transaction
 from koinonia.events import Envelope, Event
 from koinonia.events.billing import MessageAuthorized, MessageDeclined
 from koinonia.events.messaging import MessageDispatched, MessageDue, RecipientsResolved, RecipientsResolvedForTest
-from koinonia_messaging import progress
+from koinonia_messaging import approvals, progress
 from koinonia_messaging.domain.audience import Page, compose_page, page_of
-from koinonia_messaging.domain.messages import outline
+from koinonia_messaging.domain.figures import church_day
+from koinonia_messaging.domain.messages import AudienceFigures, outline
 from koinonia_messaging.store import audience as audience_store
 from koinonia_messaging.store import broadcasts as broadcast_store
+from koinonia_messaging.store import plans as plan_store
+from koinonia_messaging.store import projections as projection_store
 from koinonia_messaging.store.broadcasts import Broadcast
 
 log = structlog.get_logger()
 
 
 async def ask_when_due(tx: Transaction, message_id: UUID) -> bool:
-    """Count a due message's audience again, and ask billing; False when another replica does or did."""
+    """Count a due message's audience again, and ask billing; False when another replica does or did.
+
+    One that has come to need approval waits for that first.
+    """
     broadcast = await broadcast_store.lock_due(tx, message_id, clock.now())
     if broadcast is None:
         return False
-    await _ask(tx, broadcast, at_least=0)
+    figures = await audience_store.count(tx, broadcast.target, broadcast.text)
+    if not await approvals.hold(tx, broadcast, figures):
+        await _ask(tx, broadcast, figures, at_least=0)
     return True
 
 
 async def authorize(tx: Transaction, received: Envelope[MessageAuthorized]) -> bool:
     """Let a message be streamed; False when this answers not its last question: it was cancelled, or asked anew."""
-    answer = received.data
-    return await broadcast_store.authorize(tx, answer.message_id, answer.version, answer.segment_bound, clock.now())
+    answer, now = received.data, clock.now()
+    day = church_day(now, await projection_store.find_timezone(tx))
+    return await broadcast_store.authorize(tx, answer.message_id, answer.version, answer.segment_bound, at=now, day=day)
 
 
 async def decline(tx: Transaction, received: Envelope[MessageDeclined]) -> None:
@@ -65,22 +74,24 @@ async def stream_page(tx: Transaction, message_id: UUID, page_numbers: int = aud
     if broadcast is None or broadcast.dispatched_at is None:
         return False
     members = await audience_store.list_page(tx, broadcast.target, broadcast.cursor, page_numbers)
-    recipients = compose_page(members, broadcast.text.content, broadcast.id, broadcast.dispatched_at)
+    recipients = compose_page(members, broadcast.text, broadcast.id, broadcast.dispatched_at)
     page = page_of(recipients, broadcast.text, broadcast.cursor)
     needed = broadcast.streamed_bound + page.segments
     if needed > broadcast.authorized_bound:
-        return await _ask(tx, broadcast, at_least=needed)
+        figures = await audience_store.count(tx, broadcast.target, broadcast.text)
+        return await _ask(tx, broadcast, figures, at_least=needed)
     is_last = len(page.recipients) < page_numbers
     if not await broadcast_store.advance(tx, broadcast, page, is_last=is_last):
         log.info("page_overtaken", message_id=str(message_id))
         return False
+    if not broadcast.test:
+        await plan_store.note_texted(tx, [each.phone_index for each in page.recipients if each.left_out is None])
     await outbox.add(tx, *await _events(tx, broadcast, page, is_last=is_last))
     return True
 
 
-async def _ask(tx: Transaction, broadcast: Broadcast, *, at_least: int) -> bool:
-    figures = await audience_store.count(tx, broadcast.target, broadcast.text.content)
-    taken = outline(broadcast.text.content, broadcast.text.has_media, figures)
+async def _ask(tx: Transaction, broadcast: Broadcast, figures: AudienceFigures, *, at_least: int) -> bool:
+    taken = outline(broadcast.text, figures)
     bound = max(taken.segment_bound, at_least)
     recipients = max(figures.numbers, broadcast.streamed_recipients)
     if not await broadcast_store.ask(tx, broadcast, segment_bound=bound, recipients=recipients):
@@ -111,6 +122,8 @@ async def _events(tx: Transaction, broadcast: Broadcast, page: Page, *, is_last:
                 media_urls=tuple(broadcast.media_urls),
                 recipients=page.recipients,
                 number_id=broadcast.number_id,
+                do_not_send_after=broadcast.do_not_send_after,
+                urgent=broadcast.urgent,
             )
         )
     if is_last:

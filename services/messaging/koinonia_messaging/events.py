@@ -7,9 +7,9 @@ from koinonia.db import Transaction
 from koinonia.events import Envelope
 from koinonia.events.billing import MessageAuthorized, MessageCredited, MessageDeclined
 from koinonia.events.compliance import SuppressionAdded, SuppressionRemoved
-from koinonia.events.delivery import BroadcastStopped, NumberChanged, RecipientsUpdated
+from koinonia.events.delivery import BroadcastStopped, FailedListed, NumberChanged, RecipientsUpdated
 from koinonia.events.gateway import ChurchChanged
-from koinonia_messaging import broadcasts, pauses, progress, projections
+from koinonia_messaging import broadcasts, pauses, progress, projections, resending
 from koinonia_messaging.domain.brake import USUAL, Brake
 from koinonia_messaging.schedule import Bells
 
@@ -24,6 +24,10 @@ def subscriptions(bells: Bells, brake: Brake = USUAL) -> list[Subscription]:
         if await broadcasts.authorize(tx, received):
             tx.after_commit(bells.streaming.set)
 
+    async def gather(tx: Transaction, received: Envelope[FailedListed]) -> None:
+        if await resending.gather(tx, received):
+            tx.after_commit(bells.due.set)
+
     return [
         Subscription(
             "messaging.churches",
@@ -37,6 +41,7 @@ def subscriptions(bells: Bells, brake: Brake = USUAL) -> list[Subscription]:
             linger_seconds=PROGRESS_LINGER_SECONDS,
         ),
         Subscription("messaging.stops", {BroadcastStopped: pauses.confirm, MessageCredited: pauses.credit}),
+        Subscription("messaging.failed", {FailedListed: gather}),
         Subscription(
             "messaging.suppressions",
             {

@@ -6,13 +6,14 @@ from uuid import UUID
 from msgspec import UNSET
 
 from koinonia import clock
-from koinonia.api.groups import Group, GroupPatch, GroupRequest
+from koinonia.api.groups import RESTORE, Group, GroupPatch, GroupQuery, GroupRequest
 from koinonia.audit import acted
 from koinonia.bus import outbox
 from koinonia.db import Transaction
-from koinonia.errors import Conflict, NotFound, ValidationFailed
+from koinonia.errors import Conflict, Forbidden, NotFound, ValidationFailed
 from koinonia.ids import new_id
 from koinonia.security import Identity
+from koinonia_messaging.store import audience as audience_store
 from koinonia_messaging.store import branches as branch_store
 from koinonia_messaging.store import groups as group_store
 from koinonia_messaging.store import members as member_store
@@ -75,14 +76,49 @@ async def change(tx: Transaction, actor: Identity, group_id: UUID, patch: GroupP
     return await fetch(tx, group_id)
 
 
-async def delete(tx: Transaction, actor: Identity, group_id: UUID) -> None:
-    """Delete a group; its members stay.
+async def list_page(tx: Transaction, actor: Identity, query: GroupQuery, before: UUID | None) -> list[Group]:
+    """Groups from a place on, or the deleted ones, one more than the page has; one statement.
+
+    Raises:
+        Forbidden: the deleted ones are not for this role.
+    """
+    if not query.deleted:
+        return await group_store.list_page(tx, before, query.limit + 1)
+    if actor.role not in RESTORE.roles:
+        raise Forbidden
+    return await group_store.list_deleted(tx, before, query.limit + 1)
+
+
+async def restore(tx: Transaction, actor: Identity, group_id: UUID) -> Group:
+    """Bring a deleted group back, with its members as far as they are there; one that is there stays as it is.
+
+    A name that is taken by now ends in the door's 409.
 
     Raises:
         NotFound: the church has no such group.
     """
-    if not await group_store.delete(tx, group_id):
+    await member_store.lock(tx)
+    if await group_store.find(tx, group_id) is None:
+        if not await group_store.restore(tx, group_id, clock.now()):
+            raise NotFound
+        await outbox.add(tx, acted(actor, "group.restored", "group", group_id))
+    return await fetch(tx, group_id)
+
+
+async def delete(tx: Transaction, actor: Identity, group_id: UUID) -> None:
+    """Delete a group; its members stay, and it can be brought back with them.
+
+    Raises:
+        NotFound: the church has no such group.
+        Conflict: a message that is not sent yet, or a recurring one, excludes it.
+    """
+    await member_store.lock(tx)  # whoever joins it now is in it before, or finds it gone
+    if not await group_store.delete(tx, group_id, clock.now()):
         raise NotFound
+    if await audience_store.is_excluded(tx, group_id):  # after: a message that excludes it since has been waited for
+        raise Conflict(
+            "This group is excluded from a message that is not sent yet, or a recurring one: change that first."
+        )
     await outbox.add(tx, acted(actor, "group.deleted", "group", group_id))
 
 

@@ -13,8 +13,18 @@ from koinonia.db import Transaction
 from koinonia.errors import Conflict, DependencyUnavailable, NotFound, ValidationFailed
 from koinonia.events.messaging import MembersChanged
 from koinonia.security import Identity, Keys
-from koinonia_messaging.domain.people import Change, Directory, Person, changed, is_same, new_person
-from koinonia_messaging.domain.rows import RowContext, draft_of, seal_email, seal_phone
+from koinonia_messaging import consents
+from koinonia_messaging.domain.people import (
+    Change,
+    Consent,
+    Directory,
+    Person,
+    changed,
+    comes_to_consent,
+    is_same,
+    new_person,
+)
+from koinonia_messaging.domain.rows import RowContext, checked_source, draft_of, seal_email, seal_phone
 from koinonia_messaging.store import groups as group_store
 from koinonia_messaging.store import members as member_store
 from koinonia_messaging.store import projections as projection_store
@@ -75,7 +85,9 @@ async def create(tx: Transaction, actor: Identity, request: MemberRequest, keys:
         await projection_store.remove_opt_out(tx, person.phone.index)
     if draft.group_ids:
         await group_store.add_members(tx, [(group, person.id) for group in draft.group_ids])
-    await outbox.add(tx, _changed_by_admin([person]), acted(actor, "member.created", "member", person.id))
+    said = [Consent(person, draft.consent_source)] if person.opted_in and draft.consent_source is not None else []
+    act = acted(actor, "member.created", "member", person.id)
+    await outbox.add(tx, _changed_by_admin([person]), *consents.told(said, "admin"), act)
     return await fetch(tx, person.id)
 
 
@@ -85,11 +97,12 @@ async def change(tx: Transaction, actor: Identity, member_id: UUID, patch: Membe
     Raises:
         NotFound: the church has no such member.
         Conflict: the change makes two members the same person.
-        ValidationFailed: no valid phone, no such branch or group.
+        ValidationFailed: no valid phone, no such branch or group, or a source of consent that names a person.
     """
     surroundings = await surroundings_of(tx)
     context = row_context(tx, surroundings, keys)
     _check_belonging(patch, context)
+    source = checked_source(None if patch.consent_source is UNSET else patch.consent_source, context.region)
     known = await member_store.find_persons(tx, [member_id])
     if not known:
         raise NotFound
@@ -103,7 +116,8 @@ async def change(tx: Transaction, actor: Identity, member_id: UUID, patch: Membe
     touched += await _apply_consent(tx, patch, after)
     await _apply_groups(tx, patch, member_id)
     events = [_changed_by_admin(touched)] if touched else []
-    await outbox.add(tx, *events, acted(actor, "member.changed", "member", member_id))
+    said = [Consent(after, source)] if source is not None and comes_to_consent(before, after) else []
+    await outbox.add(tx, *events, *consents.told(said, "admin"), acted(actor, "member.changed", "member", member_id))
     return await fetch(tx, member_id)
 
 
@@ -120,6 +134,31 @@ async def delete(tx: Transaction, actor: Identity, member_id: UUID) -> None:
     await group_store.leave(tx, member_id)
     gone = MembersChanged(members=(member_store.state_of(person, deleted=True),), source="admin")
     await outbox.add(tx, gone, acted(actor, "member.deleted", "member", member_id))
+
+
+async def restore(tx: Transaction, actor: Identity, member_id: UUID) -> MemberRow:
+    """Bring a deleted member back, into the groups that are there, or with them; who is there already stays.
+
+    Raises:
+        NotFound: the church has no such member.
+        Conflict: the person was added again, or the record was merged into another.
+    """
+    surroundings = await surroundings_of(tx)
+    deleted = await member_store.find_deleted(tx, member_id)
+    if deleted is None:
+        return await fetch(tx, member_id)
+    if deleted.merged_into is not None:
+        raise Conflict("This member was merged into another.")
+    await _check_unique(tx, deleted.person)
+    guarded = await _without_lost_consent(tx, deleted.person)
+    person = await member_store.restore(tx, member_id, clock.now(), opted_in=guarded.opted_in)
+    groups = surroundings.group_ids.intersection(deleted.left_groups)
+    if groups:
+        await group_store.add_members(tx, [(group, member_id) for group in sorted(groups)])
+    if len(groups) < len(deleted.left_groups):
+        await group_store.await_groups(tx, member_id, deleted.left_groups)
+    await outbox.add(tx, _changed_by_admin([person]), acted(actor, "member.restored", "member", member_id))
+    return await fetch(tx, member_id)
 
 
 def _check_belonging(patch: MemberPatch, context: RowContext) -> None:

@@ -63,12 +63,13 @@ async def resume(tx: Transaction, actor: Identity, message_id: UUID) -> Message:
     Raises:
         NotFound: the church has no such message.
         Conflict: nothing of it waits.
-        Forbidden: a test key asks, and it is no test.
+        Forbidden: a test key asks, and it is no test; or it is urgent, and a sender asks.
     """
     await messages.check_kind(tx, actor, message_id)
     turned = await store.resume(tx, message_id)
     if turned is None:
         return await _as_it_is(tx, message_id)
+    messages.check_urgent(actor, urgent=turned.is_urgent)
     resumed = MessageResumed(message_id=message_id, version=turned.version, test=turned.test)
     await outbox.add(tx, resumed, acted(actor, "message.resumed", "message", message_id))
     return await messages.fetch(tx, message_id)

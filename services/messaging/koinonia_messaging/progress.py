@@ -16,6 +16,7 @@ from koinonia.events.messaging import MessageCompleted
 from koinonia_messaging.braking import brake
 from koinonia_messaging.domain.brake import USUAL, Brake
 from koinonia_messaging.store import broadcasts as broadcast_store
+from koinonia_messaging.store import figures as figure_store
 from koinonia_messaging.store import pauses as pause_store
 from koinonia_messaging.store.broadcasts import Place
 
@@ -26,14 +27,19 @@ async def apply(tx: Transaction, received: Sequence[Envelope[RecipientsUpdated]]
     """
     changes: dict[Place, Counter[str]] = {}
     errors: dict[Place, Counter[str]] = {}
+    branches: dict[tuple[Place, UUID], Counter[str]] = {}
     for envelope in received:
         if envelope.data.kind == "broadcast" and envelope.church_id is not None:
             place = Place(envelope.church_id, envelope.data.source_id)
             changes.setdefault(place, Counter()).update(envelope.data.changes)
             errors.setdefault(place, Counter()).update(envelope.data.errors)
+            for branch in envelope.data.branches:
+                branches.setdefault((place, branch.branch_id), Counter()).update(branch.changes)
     if not changes:
         return
     counted = await broadcast_store.count_recipients(tx, changes, rule.sample)
+    if branches:
+        await figure_store.count_branches(tx, branches)
     await pause_store.add_errors(tx, errors)
     paused = await brake(tx, counted, rule)
     completed = await finish(tx, [place.message_id for place in changes])

@@ -16,8 +16,9 @@ from koinonia.db import Database
 from koinonia.db.database import TRANSACTION_SECONDS
 from koinonia.errors import is_transient
 from koinonia.life import Life
-from koinonia_messaging import broadcasts
+from koinonia_messaging import broadcasts, recurring
 from koinonia_messaging.store import broadcasts as broadcast_store
+from koinonia_messaging.store import recurring as recurring_store
 from koinonia_messaging.store.broadcasts import Leases, Work
 
 log = structlog.get_logger()
@@ -31,6 +32,7 @@ LEASES = Leases(first_seconds=TRANSACTION_SECONDS, longest_seconds=300.0)
 class Bells:
     """What wakes the loops of this process."""
 
+    recurring: asyncio.Event = field(default_factory=asyncio.Event)
     due: asyncio.Event = field(default_factory=asyncio.Event)
     streaming: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -44,13 +46,26 @@ class Schedule:
     bells: Bells
     leases: Leases = LEASES
 
+    async def recur(self) -> None:
+        """Run recurring messages when their time has come, until the process stops."""
+        await keep(self.life, self.recurring_round, self.bells.recurring)
+
     async def ask_for_due(self) -> None:
         """Ask billing for every message whose time has come, until the process stops."""
-        await self._keep(self.due_round, self.bells.due)
+        await keep(self.life, self.due_round, self.bells.due)
 
     async def stream(self) -> None:
         """Stream the audiences of authorized messages, a page of each in turn, until the process stops."""
-        await self._keep(self.streaming_round, self.bells.streaming)
+        await keep(self.life, self.streaming_round, self.bells.streaming)
+
+    async def recurring_round(self) -> int:
+        """Take the turn of each recurring message whose slot has come; how many."""
+        async with self.database.across_churches() as tx:
+            places = await recurring_store.claim_due(tx, self.leases, clock.now(), MESSAGES_AT_ONCE)
+        done = await self._work_off("recurring_run", places, recurring.run)
+        if done:
+            self.bells.due.set()
+        return done
 
     async def due_round(self) -> int:
         """Ask for the messages that are due; how many were asked for."""
@@ -82,29 +97,31 @@ class Schedule:
                 async with self.database.tenant(place.church_id) as tx:
                     return await work(tx, place.message_id)
             except Exception as error:
-                if _is_away(error):
+                if is_away(error):
                     raise
                 log.exception(f"{name}_failed", message_id=str(place.message_id), attempt=place.attempt)
                 return False
 
-    async def _keep(self, turn: Callable[[], Awaitable[int]], bell: asyncio.Event) -> None:
-        while not self.life.stopping.is_set():
-            done = 0
-            try:
-                done = await turn()
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("schedule_waits", reason=type(error).__name__)
-            if not done:
-                await self.life.pause(CLOCK_SECONDS, bell)
+
+async def keep(life: Life, turn: Callable[[], Awaitable[int]], bell: asyncio.Event) -> None:
+    """Take turns until the process stops; after one without work, wait for the bell or the clock."""
+    while not life.stopping.is_set():
+        done = 0
+        try:
+            done = await turn()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("schedule_waits", reason=type(error).__name__)
+        if not done:
+            await life.pause(CLOCK_SECONDS, bell)
 
 
 _AWAY_SQLSTATES = frozenset({"25006", "53300"})  # it has become a replica; it takes no more connections
 _AWAY_CLASSES = ("08", "57P")  # the connection; the server stops or starts
 
 
-def _is_away(error: Exception) -> bool:
+def is_away(error: Exception) -> bool:
     """Whether the other messages would fail as well, for want of a connection.
 
     A statement or transaction that took too long, a deadlock, full memory: those are one message's own.

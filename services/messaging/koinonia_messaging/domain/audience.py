@@ -17,11 +17,31 @@ LeftOut = Literal["no_consent", "suppressed"]
 TOGETHER = " & "  # between the names of people who share a number
 
 
-class Target(msgspec.Struct, frozen=True):
-    """Whom a message is for: members, groups or branches by id, or everybody."""
+class Excluded(msgspec.Struct, frozen=True):
+    """Who gets no text, though the target names them: these members, and those of these groups and branches.
 
-    kind: TargetType
+    Their numbers are excluded: also a family member with the same phone gets none on it.
+    """
+
+    member_ids: tuple[UUID, ...] = ()
+    group_ids: tuple[UUID, ...] = ()
+    branch_ids: tuple[UUID, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.member_ids or self.group_ids or self.branch_ids)
+
+
+NOBODY = Excluded()
+TargetKind = TargetType | Literal["not_reached"]
+"""Also (by the new message's id) those whom another message did not reach; nobody asks for these by naming them."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Whom a message is for: members, groups or branches by id, or everybody; without the excluded."""
+
+    kind: TargetKind
     ids: tuple[UUID, ...] = ()
+    excluded: Excluded = NOBODY
 
 
 class AudienceMember(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +55,7 @@ class AudienceMember(msgspec.Struct, frozen=True, kw_only=True):
     custom_fields: dict[str, str]
     opted_in: bool
     suppressed: bool  # the number has opted out
+    branch_id: UUID | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -50,6 +71,7 @@ class Text(msgspec.Struct, frozen=True):
 
     content: str
     has_media: bool
+    smart: bool = False  # the values of fields are smart encoded, too
 
     def copy_segments(self, fields: dict[str, str]) -> int:
         """What one copy is billed; a picture message is one segment, whatever it says."""
@@ -57,11 +79,11 @@ class Text(msgspec.Struct, frozen=True):
 
 
 def compose_page(
-    members: Iterable[AudienceMember], content: str, message_id: UUID, dispatched_at: datetime
+    members: Iterable[AudienceMember], text: Text, message_id: UUID, dispatched_at: datetime
 ) -> tuple[ResolvedRecipient, ...]:
     """Make recipients, one per number, out of members in the order of their numbers."""
-    names = sms.field_names(content)
-    return tuple(_recipients(members, names, message_id, dispatched_at))
+    names = sms.field_names(text.content)
+    return tuple(_recipients(members, names, message_id, dispatched_at, smart=text.smart))
 
 
 def page_of(recipients: tuple[ResolvedRecipient, ...], text: Text, cursor: bytes) -> Page:
@@ -71,7 +93,12 @@ def page_of(recipients: tuple[ResolvedRecipient, ...], text: Text, cursor: bytes
 
 
 def _recipients(
-    members: Iterable[AudienceMember], names: tuple[str, ...], message_id: UUID, dispatched_at: datetime
+    members: Iterable[AudienceMember],
+    names: tuple[str, ...],
+    message_id: UUID,
+    dispatched_at: datetime,
+    *,
+    smart: bool,
 ) -> Iterator[ResolvedRecipient]:
     for phone_index, sharing in groupby(members, key=lambda member: member.phone_index):
         family = list(sharing)
@@ -80,8 +107,9 @@ def _recipients(
             member_ids=tuple(member.id for member in family),
             phone_index=phone_index,
             phone_ciphertext=family[0].phone_ciphertext,
-            fields=field_values(family, names),
+            fields=field_values(family, names, smart=smart),
             left_out=left_out(family),
+            branch_id=family[0].branch_id,
         )
 
 
@@ -92,9 +120,10 @@ def left_out(family: Sequence[AudienceMember]) -> LeftOut | None:
     return None if any(member.opted_in for member in family) else "no_consent"
 
 
-def field_values(family: Sequence[AudienceMember], names: Iterable[str]) -> dict[str, str]:
+def field_values(family: Sequence[AudienceMember], names: Iterable[str], *, smart: bool = False) -> dict[str, str]:
     """The values of a text's fields for one number; different ones of a family are joined."""
-    values = {name: _joined(value_of(member, name) for member in family) for name in names}
+    encode = sms.smart_value if smart else str
+    values = {name: _joined(encode(value_of(member, name)) for member in family) for name in names}
     return {name: value for name, value in values.items() if value}
 
 

@@ -7,6 +7,7 @@ import msgspec
 from koinonia import sms
 from koinonia.api.messages import Encoding, MessageCounts
 from koinonia.errors import ValidationFailed
+from koinonia_messaging.domain.audience import Text
 
 OPEN = ("queued", "sending", "sent", "unknown")
 CLOSED = ("delivered", "undelivered", "unconfirmed", "failed", "suppressed", "cancelled", "expired")
@@ -23,6 +24,8 @@ class AudienceFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     numbers: int  # left-out ones included
     textable: int
+    suppressed: int = 0  # of the others, those that have opted out
+    digest: int = 0  # of the textable numbers, whatever their order: the same people have the same
     longest: Mapping[str, int] = msgspec.field(default_factory=dict)  # characters, by field
     plain: bool = True  # no value holds a character that GSM-7 does not send in one septet
 
@@ -35,11 +38,11 @@ class Outline(msgspec.Struct, frozen=True):
     segment_bound: int  # of all copies, at most
 
 
-def outline(content: str, has_media: bool, figures: AudienceFigures) -> Outline:
+def outline(text: Text, figures: AudienceFigures) -> Outline:
     """Bound a message from above: whatever the values of its fields, it takes no more segments than these."""
-    written = sms.segments(content).encoding
+    written = sms.segments(text.content).encoding
     encoding: Encoding = written if figures.plain else "UCS-2"
-    segments = 1 if has_media else max(1, sms.segment_bound(content, figures.longest, figures.plain))
+    segments = 1 if text.has_media else max(1, sms.segment_bound(text.content, figures.longest, figures.plain))
     return Outline(encoding, segments, segments * figures.textable)
 
 

@@ -3,10 +3,8 @@
 An error names row and field, never what stood there.
 """
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -14,22 +12,31 @@ import msgspec
 from msgspec import UNSET
 
 from koinonia import validation
-from koinonia.api.members import IMPORT_ROWS, ImportRowError, MemberRequest
-from koinonia.errors import FieldError, ValidationFailed
+from koinonia.api.members import ImportRowError, MemberRequest
+from koinonia.errors import ValidationFailed
 from koinonia.security import Keys
-from koinonia.security.phones import PhoneInvalid, normalise
+from koinonia.security.phones import PhoneInvalid, has_phone, normalise
 from koinonia.security.redaction import redact
+from koinonia_messaging.domain.formulas import harmless
 from koinonia_messaging.domain.people import Change, Draft, Sealed
 
 Row = tuple[int, object]
-CUSTOM = "customFields."
+"""A row's number, counted from 1, and what stands in it: ``Cells``, or what a JSON row should be."""
 UNREADABLE = "The row cannot be read"
+# 2024-05-12, 12.05.2024, 5/12/2024, 20240512: in some regions numbers look like these.
+_DATE = re.compile(
+    r"(?<!\d)(?<!\d[-./])(?:(?:19|20)\d\d([-./]?)\d\d?\1\d\d?|\d\d?([-./])\d\d?\2(?:19|20)\d\d)(?![-./]?\d)"
+)
 
 _FIELDS = {field.encode_name: field for field in msgspec.structs.fields(MemberRequest)}
-_TRUE = frozenset({"true", "yes", "y", "1", "x"})
-_FALSE = frozenset({"false", "no", "n", "0"})
-_NUMBER = re.compile(r"[+-]?[\d\s.,()/-]+")
-_FORMULA_STARTS = "=+-@\t\r"
+
+
+class Cells(msgspec.Struct, frozen=True, array_like=True):
+    """A row of a table: its line in the file, and its values; without values, why it cannot be read."""
+
+    line: int
+    values: dict[str, Any] | None
+    reason: str = UNREADABLE
 
 
 class RowContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,23 +57,6 @@ class ReadRows(msgspec.Struct, frozen=True):
     errors: list[ImportRowError]
 
 
-def csv_rows(text: str) -> Iterator[Row]:
-    """The rows of a CSV file with a header, counted from 1; empty cells count as not there, blank rows are passed over.
-
-    Raises:
-        ValidationFailed: the header lacks a column, has one twice or one that nobody knows, or there are too many rows.
-    """
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = _header(next(_records(reader), None))
-    for number, cells in enumerate(_records(reader), start=1):
-        if number > IMPORT_ROWS:
-            raise ValidationFailed.field("body", f"At most {IMPORT_ROWS} rows")
-        if cells is None or len(cells) > len(header):
-            yield number, None
-        elif any(cell.strip() for cell in cells):
-            yield number, _typed(header, cells)
-
-
 def read(rows: Iterable[Row], context: RowContext) -> ReadRows:
     """Judge rows, each by itself. It encrypts: some 60 µs a row, best done off the event loop."""
     result = ReadRows([], [])
@@ -74,9 +64,10 @@ def read(rows: Iterable[Row], context: RowContext) -> ReadRows:
         try:
             result.drafts.append(_draft(raw, context))
         except ValidationFailed as invalid:
+            line = raw.line if isinstance(raw, Cells) else None
             result.errors.extend(
                 # The name of a field that nobody knows is the client's text, and the errors are stored.
-                ImportRowError(row=number, field=redact(detail.field), message=detail.message)
+                ImportRowError(row=number, field=redact(detail.field), message=detail.message, line=line)
                 for detail in invalid.details
             )
     return result
@@ -100,62 +91,11 @@ def seal_email(text: str, keys: Keys, church_id: UUID) -> Sealed:
     return Sealed(keys.index(text, church_id, "email"), keys.encrypt(text.strip(), church_id, "email"))
 
 
-def harmless(text: str) -> str:
-    """The text without what would make a spreadsheet run it as a formula when it is exported again; numbers stay.
-
-    Source: OWASP, "CSV Injection".
-    """
-    text = text.strip()
-    if _NUMBER.fullmatch(text):
-        return text
-    return text.lstrip(_FORMULA_STARTS + " ")
-
-
-def _records(reader: Iterator[list[str]]) -> Iterator[list[str] | None]:
-    """The records; None for one that cannot be read (a cell beyond the reader's limit)."""
-    while True:
-        try:
-            yield next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield None
-
-
-def _header(cells: Sequence[str] | None) -> list[str]:
-    names = [cell.strip() for cell in cells or ()]
-    known = [name in _FIELDS and name != "customFields" for name in names]
-    problems = [
-        FieldError(name[:64] or "header", "Unknown column")
-        for name, is_known in zip(names, known, strict=True)
-        if not is_known and not (name.startswith(CUSTOM) and 0 < len(name) - len(CUSTOM) <= 64)
-    ]
-    problems += [FieldError(name[:64], "Column given twice") for name in sorted(set(names)) if names.count(name) > 1]
-    problems += [FieldError(name, "Column missing") for name in ("firstName", "phone") if name not in names]
-    if problems:
-        raise ValidationFailed(details=problems[:50])
-    return names
-
-
-def _typed(header: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    """The cells as the values that a JSON row would have."""
-    row: dict[str, Any] = {}
-    for name, cell in zip(header, (cell.strip() for cell in cells), strict=False):
-        if not cell:
-            continue
-        if name.startswith(CUSTOM):
-            row.setdefault("customFields", {})[name.removeprefix(CUSTOM)] = cell
-        elif name == "groupIds":
-            row[name] = [part.strip() for part in cell.split(";") if part.strip()]
-        elif name == "optInSms":
-            folded = cell.casefold()
-            row[name] = True if folded in _TRUE else False if folded in _FALSE else cell
-        else:
-            row[name] = cell
-    return row
-
-
 def _draft(raw: object, context: RowContext) -> Draft:
+    if isinstance(raw, Cells):
+        if raw.values is None:
+            raise ValidationFailed.field("row", raw.reason)
+        raw = raw.values
     if not isinstance(raw, dict):
         raise ValidationFailed.field("row", UNREADABLE)
     given = {name: _defused(name, value) for name, value in raw.items()}
@@ -163,11 +103,25 @@ def _draft(raw: object, context: RowContext) -> Draft:
     return draft_of(request, context, given=given.keys())
 
 
+def checked_source(text: str | None, region: str) -> str | None:
+    """Where consent was given, as it may be kept: in plain, since it names nobody.
+
+    ``region`` says whose national form of a phone is looked for, beside the international one. A date is none.
+
+    Raises:
+        ValidationFailed: there is a phone number or an e-mail address in it.
+    """
+    if text is not None and (redact(text) != text or has_phone(_DATE.sub(" ", text), region)):
+        raise ValidationFailed.field("consentSource", "Must hold no phone number and no e-mail address")
+    return None if text is None else text.strip()
+
+
 def draft_of(request: MemberRequest, context: RowContext, given: Iterable[str] = _FIELDS) -> Draft:
     """The draft of a valid request; fields that were not given change nothing in a person who is there.
 
     Raises:
-        ValidationFailed: the phone is none, or a branch or group is not the church's.
+        ValidationFailed: the phone is none, a branch or group is not the church's, or the source of consent names a
+            person.
     """
     named = frozenset(given)
     if request.branch_id is not None and request.branch_id not in context.branch_ids:
@@ -192,6 +146,7 @@ def draft_of(request: MemberRequest, context: RowContext, given: Iterable[str] =
             custom_fields=request.custom_fields if "customFields" in named else UNSET,
         ),
         group_ids=tuple(dict.fromkeys((*context.all_groups, *request.group_ids))),
+        consent_source=checked_source(request.consent_source, context.region),
     )
 
 

@@ -5,19 +5,21 @@ from uuid import UUID
 
 from koinonia.api import Endpoint, NoQuery, Page, PageQuery
 from koinonia.api import branches as api
-from koinonia.api.branches import Branch, BranchPatch, BranchRequest
+from koinonia.api.branches import Branch, BranchPatch, BranchRequest, BranchStats
 from koinonia.db import Transaction
 from koinonia.paging import last_id
 from koinonia.web import Call, Handler
 from koinonia_messaging import branches
 from koinonia_messaging.http.pages import page_by_id
 from koinonia_messaging.store import branches as branch_store
+from koinonia_messaging.store import figures as figure_store
 
 
 def handlers() -> Mapping[Endpoint, Handler]:
     """The handlers by endpoint."""
     return {
         api.LIST: Handler(list_page),
+        api.STATS: Handler(list_stats),
         api.GET: Handler(get),
         api.CREATE: Handler(create, rebuild=rebuild),
         api.PATCH: Handler(patch, rebuild=rebuild),
@@ -28,6 +30,11 @@ def handlers() -> Mapping[Endpoint, Handler]:
 async def list_page(call: Call[None, PageQuery], tx: Transaction) -> Page[Branch]:
     before = last_id(api.LIST.name, call.query)
     return page_by_id(api.LIST.name, call.query, await branch_store.list_page(tx, before, call.query.limit + 1))
+
+
+async def list_stats(call: Call[None, PageQuery], tx: Transaction) -> Page[BranchStats]:
+    before = last_id(api.STATS.name, call.query)
+    return page_by_id(api.STATS.name, call.query, await figure_store.list_branches(tx, before, call.query.limit + 1))
 
 
 async def get(call: Call[None, NoQuery], tx: Transaction) -> Branch:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from koinonia.api import Endpoint, NoQuery, Page, PageQuery
 from koinonia.api import groups as api
-from koinonia.api.groups import Group, GroupMembersRequest, GroupPatch, GroupRequest
+from koinonia.api.groups import Group, GroupMembersRequest, GroupPatch, GroupQuery, GroupRequest
 from koinonia.api.members import Member
 from koinonia.db import Transaction
 from koinonia.paging import last_id
@@ -15,8 +15,8 @@ from koinonia.web import Call, Handler
 from koinonia_messaging import groups
 from koinonia_messaging.http.members import shown
 from koinonia_messaging.http.pages import page_by_id
-from koinonia_messaging.store import groups as group_store
-from koinonia_messaging.store import members as member_store
+from koinonia_messaging.store import member_lists
+from koinonia_messaging.store.member_lists import Filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,17 @@ class Groups:
             api.CREATE: Handler(self.create, rebuild=self.rebuild),
             api.PATCH: Handler(self.patch, rebuild=self.rebuild),
             api.DELETE: Handler(self.delete),
+            api.RESTORE: Handler(self.restore, rebuild=self.rebuild),
             api.LIST_MEMBERS: Handler(self.list_members),
             api.ADD_MEMBERS: Handler(self.add_members, rebuild=self.rebuild),
             api.REMOVE_MEMBERS: Handler(self.remove_members, rebuild=self.rebuild),
         }
 
-    async def list_page(self, call: Call[None, PageQuery], tx: Transaction) -> Page[Group]:
-        before = last_id(api.LIST.name, call.query)
-        return page_by_id(api.LIST.name, call.query, await group_store.list_page(tx, before, call.query.limit + 1))
+    async def list_page(self, call: Call[None, GroupQuery], tx: Transaction) -> Page[Group]:
+        query = call.query
+        listing = f"{api.LIST.name} deleted" if query.deleted else api.LIST.name
+        found = await groups.list_page(tx, call.identity, query, last_id(listing, query))
+        return page_by_id(listing, query, found)
 
     async def get(self, call: Call[None, NoQuery], tx: Transaction) -> Group:
         return await groups.fetch(tx, call.path["id"])
@@ -57,10 +60,15 @@ class Groups:
     async def delete(self, call: Call[None, NoQuery], tx: Transaction) -> None:
         await groups.delete(tx, call.identity, call.path["id"])
 
+    async def restore(self, call: Call[None, NoQuery], tx: Transaction) -> Group:
+        call.made(call.path["id"])
+        return await groups.restore(tx, call.identity, call.path["id"])
+
     async def list_members(self, call: Call[None, PageQuery], tx: Transaction) -> Page[Member]:
         group = await groups.fetch(tx, call.path["id"])
         before = last_id(api.LIST_MEMBERS.name, call.query)
-        rows = await member_store.list_page(tx, before, call.query.limit + 1, group_id=group.id)
+        after = None if before is None else (before, "")
+        rows = await member_lists.list_page(tx, Filters(group_id=group.id), call.query.limit + 1, after=after)
         members = [shown(row, tx.tenant, self.keys) for row in rows]
         return page_by_id(api.LIST_MEMBERS.name, call.query, members)
 

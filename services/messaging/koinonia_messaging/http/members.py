@@ -1,34 +1,35 @@
-"""Requests about members, one by one and by import. Addresses are opened here, for people who may see them."""
+"""Requests about members, one by one. Addresses are opened here, for people who may see them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 from uuid import UUID
 
-from koinonia.api import Endpoint, NoQuery, Page
+from msgspec import Meta
+
+from koinonia.api import Endpoint, NoQuery, Page, PageQuery
 from koinonia.api import members as api
 from koinonia.api.members import (
-    ImportResult,
+    LikelyDouble,
     Member,
-    MemberImportRequest,
     MemberPatch,
     MemberQuery,
     MemberRequest,
+    MergeRequest,
 )
 from koinonia.db import Transaction
-from koinonia.errors import NotFound
-from koinonia.paging import last_id
+from koinonia.db.cursor import decode_cursor
+from koinonia.paging import page_of
 from koinonia.security import Keys
-from koinonia.security.phones import PhoneInvalid, normalise
 from koinonia.web import Call, Handler
-from koinonia_messaging import imports, members
-from koinonia_messaging.domain.people import name_key
-from koinonia_messaging.domain.rows import Row, csv_rows
-from koinonia_messaging.http.pages import like_pattern, page_by_id
-from koinonia_messaging.store import imports as import_store
+from koinonia_messaging import finding, members, merging
+from koinonia_messaging.store import doubles
 from koinonia_messaging.store import members as member_store
+from koinonia_messaging.store.member_lists import Place
 from koinonia_messaging.store.members import MemberRow
 
-IMPORT_SECONDS = 120.0  # all rows go in together or none; less than the gateway waits for a large request
+FoldedName = Annotated[str, Meta(pattern=r"\A[^\0]*\Z")]  # Postgres takes no text with a NUL
+_BY_NAME = frozenset({"name", "-name"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +46,22 @@ class Members:
             api.CREATE: Handler(self.create, rebuild=self.rebuild),
             api.PATCH: Handler(self.patch, rebuild=self.rebuild),
             api.DELETE: Handler(self.delete),
-            api.IMPORT: Handler(self.import_many, rebuild=self.rebuild_import, timeout_seconds=IMPORT_SECONDS),
+            api.LIST_DOUBLES: Handler(self.list_doubles),
+            api.MERGE: Handler(self.merge, rebuild=self.rebuild),
+            api.RESTORE: Handler(self.restore, rebuild=self.rebuild),
         }
 
     async def list_page(self, call: Call[None, MemberQuery], tx: Transaction) -> Page[Member]:
         query = call.query
-        phone_index = self._searched_phone(query.search, tx.tenant)
-        by_name = query.search is not None and phone_index is None
-        rows = await member_store.list_page(
-            tx,
-            last_id(api.LIST.name, query),
-            query.limit + 1,
-            name_pattern=like_pattern(name_key(query.search or "", "")) if by_name else None,
-            phone_index=phone_index,
-            branch_id=query.branch_id,
-            group_id=query.group_id,
-            may_be_texted=query.opt_in,
+        listing, after = _place(query)
+        rows = await finding.find(tx, call.identity, query, self.keys, after=after)
+        return page_of(
+            listing,
+            query,
+            rows,
+            show=lambda row: shown(row, tx.tenant, self.keys),
+            key=lambda row: (row.person.id, row.name_words) if query.sort in _BY_NAME else (row.person.id,),
         )
-        return page_by_id(api.LIST.name, query, [shown(row, tx.tenant, self.keys) for row in rows])
 
     async def get(self, call: Call[None, NoQuery], tx: Transaction) -> Member:
         return shown(await members.fetch(tx, call.path["id"]), tx.tenant, self.keys)
@@ -80,28 +79,34 @@ class Members:
     async def delete(self, call: Call[None, NoQuery], tx: Transaction) -> None:
         await members.delete(tx, call.identity, call.path["id"])
 
-    async def import_many(self, call: Call[MemberImportRequest | str, NoQuery], tx: Transaction) -> ImportResult:
-        rows, group_ids = _rows(call.body)
-        import_id, result = await imports.run(tx, call.identity, rows, group_ids, self.keys)
-        call.made(import_id)
-        return result
+    async def list_doubles(self, call: Call[None, PageQuery], tx: Transaction) -> Page[LikelyDouble]:
+        listing, cursor = api.LIST_DOUBLES.name, call.query.cursor
+        after = None if cursor is None else decode_cursor(listing, cursor, tuple[doubles.Reason, UUID])
+        pairs, looked_to = await doubles.list_page(tx, after, call.query.limit + 1)
+        rows = await member_store.find_rows(tx, [each for pair in pairs for each in (pair.older_id, pair.newer_id)])
+        return page_of(
+            listing,
+            call.query,
+            pairs,
+            show=lambda pair: LikelyDouble(
+                reason=pair.reason,
+                members=[shown(rows[each], tx.tenant, self.keys) for each in (pair.older_id, pair.newer_id)],
+            ),
+            key=lambda pair: (pair.reason, pair.newer_id),
+            looked_to=looked_to,
+        )
+
+    async def merge(self, call: Call[MergeRequest, NoQuery], tx: Transaction) -> Member:
+        call.made(call.path["id"])
+        row = await merging.merge(tx, call.identity, call.path["id"], call.body.member_id)
+        return shown(row, tx.tenant, self.keys)
+
+    async def restore(self, call: Call[None, NoQuery], tx: Transaction) -> Member:
+        call.made(call.path["id"])
+        return shown(await members.restore(tx, call.identity, call.path["id"]), tx.tenant, self.keys)
 
     async def rebuild(self, _call: Call[object, NoQuery], tx: Transaction, made_id: UUID) -> Member:
         return shown(await members.fetch(tx, made_id), tx.tenant, self.keys)
-
-    async def rebuild_import(self, _call: Call[object, NoQuery], tx: Transaction, made_id: UUID) -> ImportResult:
-        result = await import_store.find(tx, made_id)
-        if result is None:
-            raise NotFound
-        return result
-
-    def _searched_phone(self, search: str | None, church_id: UUID) -> bytes | None:
-        if search is None:
-            return None
-        try:
-            return self.keys.index(normalise(search), church_id, "phone")
-        except PhoneInvalid:
-            return None
 
 
 def shown(row: MemberRow, church_id: UUID, keys: Keys) -> Member:
@@ -120,10 +125,16 @@ def shown(row: MemberRow, church_id: UUID, keys: Keys) -> Member:
         custom_fields=person.custom_fields,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        deleted_at=row.deleted_at,
     )
 
 
-def _rows(body: MemberImportRequest | str) -> tuple[Iterator[Row], list[UUID]]:
-    if isinstance(body, str):
-        return csv_rows(body), []
-    return enumerate(body.members, start=1), body.group_ids
+def _place(query: MemberQuery) -> tuple[str, Place | None]:
+    """The list that a page is of, and where it begins. A cursor is of one order alone."""
+    listing = api.LIST.name if query.sort == "-createdAt" else f"{api.LIST.name} {query.sort}"
+    if query.cursor is None:
+        return listing, None
+    if query.sort in _BY_NAME:
+        return listing, decode_cursor(listing, query.cursor, tuple[UUID, FoldedName])
+    (last,) = decode_cursor(listing, query.cursor, tuple[UUID])
+    return listing, (last, "")

@@ -6,14 +6,14 @@ so that a repeat, a late answer or a second streamer changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from koinonia.db import Transaction, statement
-from koinonia_messaging.domain.audience import Page, Target, Text
+from koinonia_messaging.domain.audience import Excluded, Page, Target, Text
 from koinonia_messaging.domain.brake import Tally
 from koinonia_messaging.domain.messages import STATUSES
 
@@ -32,7 +32,10 @@ class Broadcast(msgspec.Struct, frozen=True, kw_only=True):
     streamed_recipients: int
     cursor: bytes
     dispatched_at: datetime | None
+    do_not_send_after: datetime | None
+    urgent: bool
     test: bool
+    approved_people: int | None  # None: nobody has approved it
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -68,19 +71,19 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True):
     longest_seconds: float
 
 
-_LEASE = """leased_until = clock_timestamp() + make_interval(secs => least($1 * 2 ^ least(attempt, 20), $2)),
+LEASE_SQL = """leased_until = clock_timestamp() + make_interval(secs => least($1 * 2 ^ least(attempt, 20), $2)),
         attempt = attempt + 1"""
 
 _CLAIM_DUE = statement(
     "messages.claim_due",
     f"""
     UPDATE messages
-    SET {_LEASE}
+    SET {LEASE_SQL}
     WHERE id IN (
         SELECT id
         FROM messages
-        WHERE status IN ('accepted', 'scheduled') AND paused_at IS NULL AND NOT awaiting_answer AND due_at <= $3
-            AND leased_until < clock_timestamp()
+        WHERE status IN ('accepted', 'scheduled') AND paused_at IS NULL AND NOT awaiting_answer AND NOT gathering
+            AND due_at <= $3 AND leased_until < clock_timestamp()
         ORDER BY greatest(due_at, leased_until)
         LIMIT $4
         FOR UPDATE SKIP LOCKED
@@ -101,7 +104,7 @@ _LOCK_DUE = statement(
     SELECT *
     FROM messages
     WHERE id = $1 AND status IN ('accepted', 'scheduled') AND paused_at IS NULL AND NOT awaiting_answer
-        AND due_at <= $2
+        AND NOT gathering AND due_at <= $2
     FOR UPDATE SKIP LOCKED
     """,
 )
@@ -137,21 +140,45 @@ async def ask(tx: Transaction, broadcast: Broadcast, *, segment_bound: int, reci
 
 _AUTHORIZE = statement(
     "messages.authorize",
-    """
-    UPDATE messages
-    SET status = 'sending',
-        awaiting_answer = false,
-        authorized_bound = greatest(authorized_bound, $3),
-        dispatched_at = coalesce(dispatched_at, $4),
-        revision = revision + 1
-    WHERE id = $1 AND version = $2 AND awaiting_answer AND status IN ('accepted', 'sending')
+    f"""
+    WITH asked AS (
+        SELECT id, day
+        FROM messages
+        WHERE id = $1 AND version = $2 AND awaiting_answer AND status IN ('accepted', 'sending')
+        FOR UPDATE
+    ), authorized AS (
+        UPDATE messages
+        SET status = 'sending',
+            awaiting_answer = false,
+            authorized_bound = greatest(authorized_bound, $3),
+            dispatched_at = coalesce(dispatched_at, $4),
+            day = coalesce(messages.day, $5),
+            revision = revision + 1
+        FROM asked
+        WHERE messages.id = asked.id
+        RETURNING messages.*, asked.day IS NULL AS begins
+    ), noted AS (  -- with what was counted already, where code that knew no days let it begin
+        INSERT INTO day_figures (church_id, day, messages, {", ".join(STATUSES)})
+        SELECT church_id, day, 1, {", ".join(STATUSES)}
+        FROM authorized
+        WHERE begins AND NOT test
+        ON CONFLICT (church_id, day) DO UPDATE
+        SET messages = day_figures.messages + 1,
+            {", ".join(f"{status} = day_figures.{status} + excluded.{status}" for status in STATUSES)}
+    )
+    SELECT count(*) FROM authorized
     """,
 )
 
 
-async def authorize(tx: Transaction, message_id: UUID, version: int, segment_bound: int, at: datetime) -> bool:
-    """Let a message be streamed up to the bound; False when this is no answer to its last question."""
-    return await tx.execute(_AUTHORIZE, message_id, version, segment_bound, at) > 0
+async def authorize(
+    tx: Transaction, message_id: UUID, version: int, segment_bound: int, *, at: datetime, day: date
+) -> bool:
+    """Let a message be streamed up to the bound; False when this is no answer to its last question.
+
+    ``day``: the church's, of ``at``; once its sending has begun, a message stays with its day.
+    """
+    return bool(await tx.fetch_value(_AUTHORIZE, message_id, version, segment_bound, at, day))
 
 
 _DECLINE = statement(
@@ -183,7 +210,7 @@ _CLAIM_STREAMING = statement(
     "messages.claim_streaming",
     f"""
     UPDATE messages
-    SET {_LEASE},
+    SET {LEASE_SQL},
         page_at = clock_timestamp()
     WHERE id IN (
         SELECT id
@@ -274,7 +301,17 @@ _COUNT = statement(
         RETURNING
             messages.id, messages.church_id, messages.status, paused_at, resolved, messages.queued, messages.sent,
             messages.delivered, messages.undelivered, messages.unconfirmed, messages.failed, answers_seen,
-            refusals_seen, receipts_seen, undelivered_seen
+            refusals_seen, receipts_seen, undelivered_seen, messages.day, messages.test
+    ), noted AS (  -- the messages are locked, so that whoever comes to these rows takes them in one order
+        INSERT INTO day_figures (church_id, day, {", ".join(STATUSES)})
+        SELECT delta.church_id, day, {", ".join(f"sum(delta.{status})" for status in STATUSES)}
+        FROM counted
+        JOIN delta USING (id)
+        WHERE day IS NOT NULL AND NOT test
+        GROUP BY delta.church_id, day
+        ORDER BY delta.church_id, day
+        ON CONFLICT (church_id, day) DO UPDATE
+        SET {", ".join(f"{status} = day_figures.{status} + excluded.{status}" for status in STATUSES)}
     )
     SELECT tallied.*
     FROM (
@@ -372,18 +409,36 @@ def _work(row: asyncpg.Record) -> Work:
     return Work(row["church_id"], row["id"], row["attempt"], row["correlation_id"], row["traceparent"])
 
 
+def target_of(row: asyncpg.Record) -> Target:
+    """Whom a message's row is for."""
+    excluded = Excluded(
+        tuple(row["excluded_member_ids"]), tuple(row["excluded_group_ids"]), tuple(row["excluded_branch_ids"])
+    )
+    if row["resend_of"] is not None:
+        return Target("not_reached", (row["id"],), excluded)
+    return Target(row["target_type"], tuple(row["target_ids"]), excluded)
+
+
+def text_of(row: asyncpg.Record) -> Text:
+    """What a row of messages sends."""
+    return Text(row["content"], bool(row["media_urls"]), row["smart_encoding"])
+
+
 def _broadcast(row: asyncpg.Record) -> Broadcast:
     return Broadcast(
         id=row["id"],
         version=row["version"],
-        text=Text(row["content"], bool(row["media_urls"])),
+        text=text_of(row),
         media_urls=row["media_urls"],
-        target=Target(row["target_type"], tuple(row["target_ids"])),
+        target=target_of(row),
         number_id=row["number_id"],
         authorized_bound=row["authorized_bound"],
         streamed_bound=row["streamed_bound"],
         streamed_recipients=row["streamed_recipients"],
         cursor=row["cursor"],
         dispatched_at=row["dispatched_at"],
+        do_not_send_after=row["do_not_send_after"],
+        urgent=row["urgent_reason"] is not None,
         test=row["test"],
+        approved_people=row["approved_people"],
     )

@@ -82,12 +82,103 @@ async def update(
     return await tx.execute(_UPDATE, group_id, name, description, moves, branch_id, at) > 0
 
 
-_DELETE = statement("groups.delete", "DELETE FROM groups WHERE id = $1")
+_DELETE = statement(
+    "groups.delete",
+    """
+    WITH gone AS (
+        DELETE FROM groups WHERE id = $1 RETURNING *
+    )
+    INSERT INTO deleted_groups (
+        id, church_id, name, description, branch_id, member_count, member_ids, created_at, updated_at, deleted_at
+    )
+    SELECT
+        id, church_id, name, description, branch_id, member_count,
+        ARRAY(SELECT member_id FROM group_members WHERE group_id = $1),  -- as they were before this statement
+        created_at, updated_at, $2
+    FROM gone
+    """,
+)
 
 
-async def delete(tx: Transaction, group_id: UUID) -> bool:
-    """Delete a group; its members stay."""
-    return await tx.execute(_DELETE, group_id) > 0
+async def delete(tx: Transaction, group_id: UUID, at: datetime) -> bool:
+    """Delete a group, and keep who was in it; its members stay."""
+    return await tx.execute(_DELETE, group_id, at) > 0
+
+
+_LIST_DELETED = statement(
+    "groups.list_deleted",
+    f"""
+    SELECT {_COLUMNS}, deleted_at
+    FROM deleted_groups
+    WHERE $1::uuid IS NULL OR id < $1
+    ORDER BY id DESC
+    LIMIT $2
+    """,
+)
+
+
+async def list_deleted(tx: Transaction, before: UUID | None, limit: int) -> list[Group]:
+    """Deleted groups, made last first, from after ``before`` on."""
+    return [_group(row, row["deleted_at"]) for row in await tx.fetch(_LIST_DELETED, before, limit)]
+
+
+# Whoever was merged into another meanwhile comes as that one; whoever is deleted comes with their own return.
+_RESTORE = statement(
+    "groups.restore",
+    """
+    WITH back AS (
+        DELETE FROM deleted_groups WHERE id = $1 RETURNING *
+    ),
+    person AS (
+        SELECT DISTINCT coalesce(members.merged_into, members.id) AS id
+        FROM back
+        CROSS JOIN unnest(back.member_ids) AS was (id)
+        JOIN members ON members.id = was.id
+    ),
+    joined AS (
+        INSERT INTO group_members (group_id, member_id, church_id)
+        SELECT $1, members.id, members.church_id
+        FROM person
+        JOIN members ON members.id = person.id
+        WHERE members.deleted_at IS NULL
+        RETURNING member_id
+    ),
+    awaited AS (
+        UPDATE members
+        SET left_groups = array_append(array_remove(left_groups, $1), $1)
+        FROM person
+        WHERE members.id = person.id AND members.deleted_at IS NOT NULL
+    )
+    INSERT INTO groups (id, church_id, name, description, branch_id, member_count, created_at, updated_at)
+    SELECT
+        back.id, back.church_id, back.name, back.description, branches.id, (SELECT count(*) FROM joined),
+        back.created_at, $2
+    FROM back
+    LEFT JOIN branches ON branches.id = back.branch_id
+    """,
+)
+
+
+async def restore(tx: Transaction, group_id: UUID, at: datetime) -> bool:
+    """Bring a deleted group back with who was in it and is there; of the whole church, where its branch is gone.
+
+    False when there is none.
+
+    Raises:
+        asyncpg.UniqueViolationError: another group has its name by now.
+    """
+    return await tx.execute(_RESTORE, group_id, at) > 0
+
+
+_AWAIT_GROUPS = statement(
+    "groups.await",
+    "UPDATE deleted_groups SET member_ids = array_append(member_ids, $1) WHERE id = ANY ($2::uuid[])",
+)
+
+
+async def await_groups(tx: Transaction, member_id: UUID, group_ids: Sequence[UUID]) -> None:
+    """Let a member come into those of these groups that are deleted, when they are brought back."""
+    await tx.execute(_AWAIT_GROUPS, member_id, group_ids)
 
 
 _ADD_MEMBERS = statement(
@@ -144,7 +235,7 @@ async def leave(tx: Transaction, member_id: UUID, staying_in: Sequence[UUID] = (
     await tx.execute(_LEAVE, member_id, staying_in)
 
 
-def _group(row: asyncpg.Record) -> Group:
+def _group(row: asyncpg.Record, deleted_at: datetime | None = None) -> Group:
     return Group(
         id=row["id"],
         name=row["name"],
@@ -153,4 +244,5 @@ def _group(row: asyncpg.Record) -> Group:
         member_count=row["member_count"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        deleted_at=deleted_at,
     )

@@ -9,7 +9,7 @@ import msgspec
 
 from koinonia.db import Transaction, statement
 from koinonia.events.messaging import MemberState
-from koinonia_messaging.domain.people import Person, Sealed
+from koinonia_messaging.domain.people import Merged, Person, Sealed
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,10 +25,12 @@ class MemberRow(msgspec.Struct, frozen=True, kw_only=True):
     """A member as people see them, addresses still sealed."""
 
     person: Person
+    name_words: str  # folded, as they are searched and sorted
     may_be_texted: bool
     group_ids: list[UUID]
     created_at: datetime
     updated_at: datetime
+    deleted_at: datetime | None
 
 
 _LOCK = statement(
@@ -57,7 +59,7 @@ async def lock(tx: Transaction) -> Surroundings | None:
     )
 
 
-_PERSON = """
+PERSON = """
     members.id, members.version, members.first_name, members.last_name, members.phone_index, members.phone_ciphertext,
     members.email_index, members.email_ciphertext, members.branch_id, members.opted_in, members.external_id,
     members.custom_fields
@@ -66,27 +68,53 @@ _PERSON = """
 _FIND_ALIKE = statement(
     "members.find_alike",
     f"""
-    SELECT {_PERSON} FROM members WHERE external_id = ANY($1::text[]) AND deleted_at IS NULL
+    SELECT {PERSON} FROM members WHERE external_id = ANY($1::text[]) AND deleted_at IS NULL
     UNION
-    SELECT {_PERSON} FROM members WHERE phone_index = ANY($2::bytea[]) AND deleted_at IS NULL
+    SELECT {PERSON} FROM members WHERE phone_index = ANY($2::bytea[]) AND deleted_at IS NULL
     """,
 )
 
 
 async def find_alike(tx: Transaction, external_ids: Sequence[str], phone_indexes: Sequence[bytes]) -> list[Person]:
     """Everyone with one of the external ids or one of the phones."""
-    return [_person(row) for row in await tx.fetch(_FIND_ALIKE, external_ids, phone_indexes)]
+    return [person_of(row) for row in await tx.fetch(_FIND_ALIKE, external_ids, phone_indexes)]
+
+
+_FIND_MERGED = statement(
+    "members.find_merged",
+    f"""
+    WITH gone AS (
+        SELECT id FROM members WHERE external_id = ANY($1::text[]) AND merged_into IS NOT NULL
+        UNION
+        SELECT id FROM members WHERE phone_index = ANY($2::bytea[]) AND merged_into IS NOT NULL
+    )
+    SELECT merged.external_id AS old_external_id, merged.phone_index AS old_phone, merged.name_key AS old_name, {PERSON}
+    FROM gone
+    JOIN members AS merged USING (id)
+    JOIN members ON members.id = merged.merged_into AND members.deleted_at IS NULL
+    ORDER BY merged.id DESC
+    """,
+)
+
+
+async def find_merged(tx: Transaction, external_ids: Sequence[str], phone_indexes: Sequence[bytes]) -> list[Merged]:
+    """The merged records with one of the external ids or one of the phones, and who stands for them; oldest last."""
+    rows = await tx.fetch(_FIND_MERGED, external_ids, phone_indexes)
+    return [
+        Merged(external_id=row["old_external_id"], key=(row["old_phone"], row["old_name"]), kept=person_of(row))
+        for row in rows
+    ]
 
 
 _FIND_PERSONS = statement(
     "members.find_persons",
-    f"SELECT {_PERSON} FROM members WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL ORDER BY id",
+    f"SELECT {PERSON} FROM members WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL ORDER BY id",
 )
 
 
 async def find_persons(tx: Transaction, member_ids: Sequence[UUID]) -> list[Person]:
     """Those of the members who are there."""
-    return [_person(row) for row in await tx.fetch(_FIND_PERSONS, member_ids)]
+    return [person_of(row) for row in await tx.fetch(_FIND_PERSONS, member_ids)]
 
 
 _SAVE = statement(
@@ -150,79 +178,101 @@ _DELETE = statement(
     "members.delete",
     f"""
     UPDATE members
-    SET deleted_at = $2, updated_at = $2, version = version + 1
+    SET deleted_at = $2, updated_at = $2, version = version + 1, left_groups = ARRAY(
+        SELECT group_id FROM group_members WHERE group_members.member_id = members.id
+    )
     WHERE id = $1 AND deleted_at IS NULL
-    RETURNING {_PERSON}
+    RETURNING {PERSON}
     """,
 )
 
 
 async def delete(tx: Transaction, member_id: UUID, at: datetime) -> Person | None:
-    """Mark a member as deleted; None when there is none."""
+    """Mark a member as deleted, and note the groups it leaves; None when there is none."""
     row = await tx.fetch_row(_DELETE, member_id, at)
-    return None if row is None else _person(row)
+    return None if row is None else person_of(row)
 
 
-_ROW = f"""
-    {_PERSON}, members.created_at, members.updated_at,
+_FIND_DELETED = statement(
+    "members.find_deleted",
+    f"SELECT {PERSON}, left_groups, merged_into FROM members WHERE id = $1 AND deleted_at IS NOT NULL",
+)
+
+
+class Deleted(msgspec.Struct, frozen=True, kw_only=True):
+    """A deleted member."""
+
+    person: Person
+    left_groups: list[UUID]
+    merged_into: UUID | None
+
+
+async def find_deleted(tx: Transaction, member_id: UUID) -> Deleted | None:
+    row = await tx.fetch_row(_FIND_DELETED, member_id)
+    if row is None:
+        return None
+    return Deleted(person=person_of(row), left_groups=row["left_groups"], merged_into=row["merged_into"])
+
+
+_RESTORE = statement(
+    "members.restore",
+    f"""
+    UPDATE members
+    SET deleted_at = NULL, updated_at = $2, version = version + 1, left_groups = '{{}}', opted_in = $3
+    WHERE id = $1 AND deleted_at IS NOT NULL AND merged_into IS NULL
+    RETURNING {PERSON}
+    """,
+)
+
+
+async def restore(tx: Transaction, member_id: UUID, at: datetime, *, opted_in: bool) -> Person:
+    """Take a deleted member, who is one, back; without groups so far."""
+    row = await tx.fetch_row(_RESTORE, member_id, at, opted_in)
+    if row is None:
+        raise LookupError(member_id)
+    return person_of(row)
+
+
+MAY_BE_TEXTED = """
     members.opted_in AND NOT EXISTS (
         SELECT FROM suppressions
         WHERE suppressions.phone_index = members.phone_index AND suppressions.suppressed
-    ) AS may_be_texted,
+    )
+"""
+MEMBER_ROW = f"""
+    {PERSON}, members.name_words, members.created_at, members.updated_at, members.deleted_at,
+    {MAY_BE_TEXTED} AS may_be_texted,
     ARRAY(
         SELECT group_id FROM group_members WHERE group_members.member_id = members.id ORDER BY group_id
     ) AS group_ids
 """
 
-_FIND = statement("members.find", f"SELECT {_ROW} FROM members WHERE id = $1 AND deleted_at IS NULL")
-
-
-async def find(tx: Transaction, member_id: UUID) -> MemberRow | None:
-    row = await tx.fetch_row(_FIND, member_id)
-    return None if row is None else _member_row(row)
-
-
-_LIST_PAGE = statement(
-    "members.list_page",
+_FIND = statement(
+    "members.find",
     f"""
-    SELECT *
-    FROM (
-        SELECT {_ROW}
-        FROM members
-        WHERE deleted_at IS NULL
-            AND ($1::uuid IS NULL OR members.id < $1)
-            AND ($3::text IS NULL OR name_key LIKE $3)
-            AND ($4::bytea IS NULL OR phone_index = $4)
-            AND ($5::uuid IS NULL OR branch_id = $5)
-            AND (
-                $6::uuid IS NULL
-                OR EXISTS (SELECT FROM group_members WHERE group_id = $6 AND group_members.member_id = members.id)
-            )
-    ) AS member
-    WHERE $7::boolean IS NULL OR may_be_texted = $7
-    ORDER BY id DESC
-    LIMIT $2
+    SELECT {MEMBER_ROW}
+    FROM members
+    WHERE id = coalesce((SELECT merged_into FROM members AS merged WHERE merged.id = $1), $1) AND deleted_at IS NULL
     """,
 )
 
 
-async def list_page(
-    tx: Transaction,
-    before: UUID | None,
-    limit: int,
-    *,
-    name_pattern: str | None = None,
-    phone_index: bytes | None = None,
-    branch_id: UUID | None = None,
-    group_id: UUID | None = None,
-    may_be_texted: bool | None = None,
-) -> list[MemberRow]:
-    """Members, newest first, from after ``before`` on; ``name_pattern`` is LIKE's, over folded names."""
-    rows = await tx.fetch(_LIST_PAGE, before, limit, name_pattern, phone_index, branch_id, group_id, may_be_texted)
-    return [_member_row(row) for row in rows]
+async def find(tx: Transaction, member_id: UUID) -> MemberRow | None:
+    """One member; of a merged one the record that stands for it."""
+    row = await tx.fetch_row(_FIND, member_id)
+    return None if row is None else member_row(row)
 
 
-def state_of(person: Person, *, deleted: bool = False) -> MemberState:
+_FIND_ROWS = statement("members.find_rows", f"SELECT {MEMBER_ROW} FROM members WHERE id = ANY ($1::uuid[])")
+
+
+async def find_rows(tx: Transaction, member_ids: Sequence[UUID]) -> dict[UUID, MemberRow]:
+    """Members by their ids, deleted ones too."""
+    rows = [member_row(row) for row in await tx.fetch(_FIND_ROWS, member_ids)]
+    return {row.person.id: row for row in rows}
+
+
+def state_of(person: Person, *, deleted: bool = False, merged_into: UUID | None = None) -> MemberState:
     """A person as other services learn of them."""
     return MemberState(
         member_id=person.id,
@@ -234,10 +284,12 @@ def state_of(person: Person, *, deleted: bool = False) -> MemberState:
         branch_id=person.branch_id,
         opted_in=person.opted_in,
         deleted=deleted,
+        merged_into=merged_into,
     )
 
 
-def _person(row: asyncpg.Record) -> Person:
+def person_of(row: asyncpg.Record) -> Person:
+    """A row of ``PERSON``."""
     email_index = row["email_index"]
     return Person(
         id=row["id"],
@@ -253,11 +305,14 @@ def _person(row: asyncpg.Record) -> Person:
     )
 
 
-def _member_row(row: asyncpg.Record) -> MemberRow:
+def member_row(row: asyncpg.Record) -> MemberRow:
+    """A row of ``MEMBER_ROW``."""
     return MemberRow(
-        person=_person(row),
+        person=person_of(row),
+        name_words=row["name_words"],
         may_be_texted=row["may_be_texted"],
         group_ids=row["group_ids"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        deleted_at=row["deleted_at"],
     )

@@ -1,24 +1,34 @@
 """Messages as people ask for them: written, read, cancelled."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from koinonia import telemetry
-from koinonia.api.messages import Message, MessageCounts, MessageProgress, MessageStatus, StopFigures
+from koinonia import clock, telemetry
+from koinonia.api.messages import (
+    Exclude,
+    Message,
+    MessageCounts,
+    MessageProgress,
+    MessageStatus,
+    StopFigures,
+    TagUse,
+    Urgent,
+)
 from koinonia.db import Transaction, statement
-from koinonia_messaging.domain.audience import Target
+from koinonia_messaging.domain.audience import Target, Text
 from koinonia_messaging.domain.messages import STATUSES, Outline, shown_counts
 from koinonia_messaging.domain.stops import Confirmed, figures
+from koinonia_messaging.store.projections import QUIET_HOURS, hours_of
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message that is about to be accepted."""
 
     id: UUID
-    content: str
+    text: Text
     media_urls: list[str]
     target: Target
     tags: list[str]
@@ -28,31 +38,62 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     scheduled_at: datetime | None
     test: bool
+    requested_by: UUID
+    awaits_approval: bool = False
+    undo_until: datetime | None = None
+    resend_of: UUID | None = None  # those whom that one did not reach are gathered first
+    template_id: UUID | None = None
+    template_version: int | None = None
+    do_not_send_after: datetime | None = None
+    urgent_reason: str | None = None
+    recurring_id: UUID | None = None
+    audience_digest: int = 0  # while it is not known who gets it
+
+    @property
+    def due_at(self) -> datetime:
+        """Nothing of it is sent before."""
+        return due_at(self.scheduled_at, self.created_at, self.undo_until)
 
 
+def due_at(scheduled_at: datetime | None, now: datetime, undo_until: datetime | None) -> datetime:
+    """When sending may begin."""
+    return max(scheduled_at or now, undo_until or now)
+
+
+_SHOWN = f"messages.*, {QUIET_HOURS}"
+"""A message's columns, in a transaction of its church."""
 _INSERT = statement(
     "messages.insert",
-    """
+    f"""
     INSERT INTO messages (
         id, church_id, status, content, media_urls, target_type, target_ids, tags, number_id, encoding, segments,
-        segment_bound, total_recipients, created_at, scheduled_at, due_at, correlation_id, traceparent, test
+        segment_bound, total_recipients, created_at, scheduled_at, due_at, correlation_id, traceparent, test,
+        excluded_member_ids, excluded_group_ids, excluded_branch_ids, requested_by, undo_until,
+        resend_of, gathering, smart_encoding, template_id, template_version, recurring_id,
+        audience_digest, do_not_send_after, urgent_reason
     )
     VALUES (
-        $1, $2, CASE WHEN $14::timestamptz IS NULL THEN 'accepted' ELSE 'scheduled' END, $3, $4, $5, $6, $7, $8, $9,
-        $10, $11, $12, $13, $14, coalesce($14, $13), $15, $16, $17
+        $1, $2,
+        CASE
+            WHEN $21 THEN 'awaiting_approval'
+            WHEN $14::timestamptz IS NULL THEN 'accepted'
+            ELSE 'scheduled'
+        END,
+        $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $30, $15, $16, $17, $18,
+        $19, $20, $22, $23, $24, $24::uuid IS NOT NULL, $25, $26, $27, $28, $29, $31, $32
     )
-    RETURNING *
+    RETURNING {_SHOWN}
     """,
 )
 
 
 async def insert(tx: Transaction, message: NewMessage) -> Message:
-    """Write an accepted or scheduled message; as it is shown."""
+    """Write a message that is accepted, scheduled or waits for its approval; as it is shown."""
     row = await tx.fetch_row(
         _INSERT,
         message.id,
         tx.tenant,
-        message.content,
+        message.text.content,
         message.media_urls,
         message.target.kind,
         message.target.ids,
@@ -67,9 +108,142 @@ async def insert(tx: Transaction, message: NewMessage) -> Message:
         telemetry.correlation_id(),
         telemetry.current_traceparent(),
         message.test,
+        message.target.excluded.member_ids,
+        message.target.excluded.group_ids,
+        message.target.excluded.branch_ids,
+        message.awaits_approval,
+        message.requested_by,
+        message.undo_until,
+        message.resend_of,
+        message.text.smart,
+        message.template_id,
+        message.template_version,
+        message.recurring_id,
+        message.audience_digest,
+        message.due_at,
+        message.do_not_send_after,
+        message.urgent_reason,
     )
     assert row is not None, "INSERT without ON CONFLICT returns its row"  # noqa: S101
     return shown(row)
+
+
+_LOCK_SCHEDULED = statement(
+    "messages.lock_scheduled",
+    f"SELECT {_SHOWN} FROM messages WHERE id = $1 AND status = 'scheduled' FOR UPDATE OF messages",
+)
+
+
+async def lock_scheduled(tx: Transaction, message_id: UUID) -> Message | None:
+    """Lock a message that waits for its time; None: sending has started, or it is not there. The scheduler passes by a
+    locked one, and who locks it is waited for when the scheduler was first.
+    """
+    row = await tx.fetch_row(_LOCK_SCHEDULED, message_id)
+    return None if row is None else shown(row)
+
+
+# What a scheduler has leased meanwhile would rest until its lease ends, though it may be due at once from now on.
+_CHANGE = statement(
+    "messages.change",
+    f"""
+    UPDATE messages
+    SET status = CASE
+            WHEN $14 THEN 'awaiting_approval'
+            WHEN $11::timestamptz IS NULL THEN 'accepted'
+            ELSE 'scheduled'
+        END,
+        content = $2, media_urls = $3, target_type = $4, target_ids = $5, tags = $6, number_id = $7,
+        encoding = $8, segments = $9, segment_bound = $10,
+        scheduled_at = $11, due_at = $12, total_recipients = $13,
+        requested_by = $15, undo_until = $16, approved_by = NULL, approved_at = NULL, approved_people = NULL,
+        excluded_member_ids = $17, excluded_group_ids = $18, excluded_branch_ids = $19,
+        smart_encoding = $20, template_id = $21, template_version = $22, audience_digest = $23,
+        do_not_send_after = $24, urgent_reason = $25,
+        leased_until = '-infinity', attempt = 0, revision = revision + 1
+    WHERE id = $1
+    RETURNING {_SHOWN}
+    """,
+)
+
+
+async def change(tx: Transaction, message: NewMessage) -> Message:
+    """Rewrite a locked one; as it is shown."""
+    row = await tx.fetch_row(
+        _CHANGE,
+        message.id,
+        message.text.content,
+        message.media_urls,
+        message.target.kind,
+        message.target.ids,
+        message.tags,
+        message.number_id,
+        message.outline.encoding,
+        message.outline.segments,
+        message.outline.segment_bound,
+        message.scheduled_at,
+        message.due_at,
+        message.recipients,
+        message.awaits_approval,
+        message.requested_by,
+        message.undo_until,
+        message.target.excluded.member_ids,
+        message.target.excluded.group_ids,
+        message.target.excluded.branch_ids,
+        message.text.smart,
+        message.template_id,
+        message.template_version,
+        message.audience_digest,
+        message.do_not_send_after,
+        message.urgent_reason,
+    )
+    assert row is not None, "it is locked"  # noqa: S101
+    return shown(row)
+
+
+_LOCK_TEXT = statement(
+    "messages.lock_text",
+    "SELECT pg_advisory_xact_lock(hashtextextended('messaging.text.' || $1 || $2::bigint, 0))",
+)
+_FIND_TWIN = statement(
+    "messages.find_twin",
+    """
+    SELECT id
+    FROM messages
+    WHERE due_at > $1::timestamptz - $5::interval AND due_at < $1::timestamptz + $5::interval
+        AND audience_digest = $2 AND content = $3 AND media_urls = $4 AND test = $6
+        AND status <> 'declined' AND NOT (status = 'cancelled' AND streamed_recipients = 0)
+        AND id IS DISTINCT FROM $7
+    ORDER BY id DESC
+    LIMIT 1
+    """,
+)
+
+
+async def lock_text(tx: Transaction, digest: int) -> None:
+    """Let nobody else of this church accept a message to the same people until the transaction ends.
+
+    A statement of its own, before the one that looks for twins: under READ COMMITTED that sees what the other wrote.
+    """
+    await tx.execute(_LOCK_TEXT, str(tx.tenant), digest)
+
+
+async def find_twin(
+    tx: Transaction,
+    message_id: UUID | None,
+    text: Text,
+    media_urls: list[str],
+    *,
+    digest: int,
+    due_at: datetime,
+    within: timedelta,
+    test: bool,
+) -> UUID | None:
+    """The newest other message with the same text to the same people, due that near to this one; none that nobody got.
+    ``message_id``: this one's, if it has one yet.
+    """
+    values = (due_at, digest, text.content, media_urls, within, test, message_id)
+    twin: UUID | None = await tx.fetch_value(_FIND_TWIN, *values)
+    return twin
 
 
 # A pause stands beside the status, and shows while something of the message waits.
@@ -78,7 +252,7 @@ _SHOWN_STATUS = """CASE
             ELSE status
         END"""
 
-_FIND = statement("messages.find", "SELECT * FROM messages WHERE id = $1")
+_FIND = statement("messages.find", f"SELECT {_SHOWN} FROM messages WHERE id = $1")
 
 
 async def find(tx: Transaction, message_id: UUID) -> Message | None:
@@ -87,7 +261,7 @@ async def find(tx: Transaction, message_id: UUID) -> Message | None:
 
 
 _PAGE = f"""
-    SELECT *
+    SELECT {_SHOWN}
     FROM messages
     WHERE ($1::uuid IS NULL OR id < $1)
         AND ($3::text IS NULL OR $3 = {_SHOWN_STATUS})
@@ -118,6 +292,25 @@ async def list_page(
     return [shown(row) for row in await tx.fetch(listing, before, limit, status, pattern, tag)]
 
 
+_LIST_TAGS = statement(
+    "messages.list_tags",
+    """
+    SELECT tag, count(*) AS messages, max(created_at) AS last_used_at
+    FROM messages
+    CROSS JOIN LATERAL (SELECT DISTINCT unnest(tags) AS tag) AS each
+    WHERE tags <> '{}' AND NOT test
+    GROUP BY tag
+    ORDER BY last_used_at DESC, tag
+    LIMIT $1
+    """,
+)
+
+
+async def list_tags(tx: Transaction, limit: int) -> list[TagUse]:
+    """The tags of the church's messages, those that were used last first."""
+    return [TagUse(**dict(row)) for row in await tx.fetch(_LIST_TAGS, limit)]
+
+
 # Of a message that billing was never asked about, nothing was streamed and nothing is reserved: that is confirmed.
 CANCEL_SQL = """
     UPDATE messages
@@ -132,7 +325,7 @@ CANCEL_SQL = """
         credited_segments = CASE WHEN version = 0 THEN 0 END,
         credited_cents = CASE WHEN version = 0 THEN 0 END,
         revision = revision + 1
-    WHERE status IN ('scheduled', 'accepted', 'sending')
+    WHERE status IN ('awaiting_approval', 'scheduled', 'accepted', 'sending')
 """
 _CANCEL = statement("messages.cancel", f"{CANCEL_SQL} AND id = $3 RETURNING test")
 
@@ -161,6 +354,15 @@ async def list_progress(tx: Transaction, message_ids: list[UUID]) -> dict[UUID, 
     return {row["id"]: progress(row) for row in await tx.fetch(_LIST_PROGRESS, message_ids)}
 
 
+def exclude_of(row: asyncpg.Record) -> Exclude:
+    """Who gets no text, by a row's columns."""
+    return Exclude(
+        member_ids=row["excluded_member_ids"],
+        group_ids=row["excluded_group_ids"],
+        branch_ids=row["excluded_branch_ids"],
+    )
+
+
 def shown(row: asyncpg.Record) -> Message:
     """A row as people see it."""
     return Message(
@@ -185,7 +387,29 @@ def shown(row: asyncpg.Record) -> Message:
         pause_reason=row["pause_reason"] if _status(row) == "paused" else None,
         stopped=stopped(row),
         test=row["test"],
+        exclude=exclude_of(row),
+        undo_until=row["undo_until"],
+        requested_by=row["requested_by"],
+        approved_by=row["approved_by"],
+        approved_at=row["approved_at"],
+        rejection_reason=row["rejection_reason"],
+        resend_of=row["resend_of"],
+        smart_encoding=row["smart_encoding"],
+        template_id=row["template_id"],
+        template_version=row["template_version"],
+        recurring_id=row["recurring_id"],
+        do_not_send_after=row["do_not_send_after"],
+        urgent=None if row["urgent_reason"] is None else Urgent(reason=row["urgent_reason"]),
+        waiting_until=_waiting_until(row),
     )
+
+
+def _waiting_until(row: asyncpg.Record) -> datetime | None:
+    hours, now = hours_of(row), clock.now()
+    if hours is None or row["urgent_reason"] is not None or row["test"] or row["due_at"] > now:
+        return None
+    may_wait = _status(row) in ("accepted", "sending") and (not row["resolved"] or _counts(row).queued > 0)
+    return hours.end_for(now) if may_wait else None
 
 
 def stopped(row: asyncpg.Record) -> StopFigures | None:

@@ -16,7 +16,7 @@ _PAUSE = statement(
     UPDATE messages
     SET paused_at = $2, pause_reason = $3, pause_version = pause_version + 1, revision = revision + 1
     WHERE id = $1 AND paused_at IS NULL AND status IN ('scheduled', 'accepted', 'sending')
-    RETURNING pause_version, test
+    RETURNING pause_version, test, urgent_reason IS NOT NULL AS is_urgent
     """,
 )
 
@@ -26,12 +26,13 @@ class Turned(msgspec.Struct, frozen=True):
 
     version: int  # of its pause
     test: bool
+    is_urgent: bool
 
 
 async def pause(tx: Transaction, message_id: UUID, at: datetime, reason: str | None = None) -> Turned | None:
     """Pause a message of which something waits; None: it is paused, or nothing waits."""
     row = await tx.fetch_row(_PAUSE, message_id, at, reason)
-    return None if row is None else Turned(row["pause_version"], row["test"])
+    return None if row is None else Turned(row["pause_version"], row["test"], row["is_urgent"])
 
 
 _RESUME = statement(
@@ -50,7 +51,7 @@ _RESUME = statement(
         undelivered_seen = undelivered,
         revision = revision + 1
     WHERE id = $1 AND paused_at IS NOT NULL AND status IN ('scheduled', 'accepted', 'sending')
-    RETURNING pause_version, test
+    RETURNING pause_version, test, urgent_reason IS NOT NULL AS is_urgent
     """,
 )
 
@@ -58,7 +59,7 @@ _RESUME = statement(
 async def resume(tx: Transaction, message_id: UUID) -> Turned | None:
     """Let a paused message go on; None: it is not paused, or ended. Failures before are not counted again."""
     row = await tx.fetch_row(_RESUME, message_id)
-    return None if row is None else Turned(row["pause_version"], row["test"])
+    return None if row is None else Turned(row["pause_version"], row["test"], row["is_urgent"])
 
 
 _MOVE_WINDOW = statement(

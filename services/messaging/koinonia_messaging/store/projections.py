@@ -3,22 +3,35 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+import asyncpg
+
 from koinonia.db import Transaction, statement
 from koinonia.events.compliance import SuppressionAdded, SuppressionRemoved
 from koinonia.events.delivery import NumberChanged
 from koinonia.events.gateway import ChurchChanged
+from koinonia.quiet_hours import QuietHours
+from koinonia_messaging.domain.approvals import SendingRules
 
 _SAVE_CHURCH = statement(
     "churches.save",
     """
-    INSERT INTO churches (church_id, version, name, timezone, region, status)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    INSERT INTO churches (
+        church_id, version, name, timezone, region, status, undo_seconds, approval_above, opt_out_line,
+        default_number_id, quiet_from, quiet_until
+    )
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     ON CONFLICT (church_id) DO UPDATE
     SET version = excluded.version,
         name = excluded.name,
         timezone = excluded.timezone,
         region = excluded.region,
-        status = excluded.status
+        status = excluded.status,
+        undo_seconds = excluded.undo_seconds,
+        approval_above = excluded.approval_above,
+        opt_out_line = excluded.opt_out_line,
+        default_number_id = excluded.default_number_id,
+        quiet_from = excluded.quiet_from,
+        quiet_until = excluded.quiet_until
     WHERE churches.version < excluded.version
     RETURNING xmax = 0
     """,
@@ -29,9 +42,61 @@ async def save_church(tx: Transaction, church: ChurchChanged) -> bool:
     """Keep a church's state unless a newer one is known; whether the church was unknown so far."""
     return bool(
         await tx.fetch_value(
-            _SAVE_CHURCH, tx.tenant, church.version, church.name, church.timezone, church.region, church.status
+            _SAVE_CHURCH,
+            tx.tenant,
+            church.version,
+            church.name,
+            church.timezone,
+            church.region,
+            church.status,
+            church.undo_seconds,
+            church.approval_above,
+            church.opt_out_line,
+            church.default_number_id,
+            church.quiet_from,
+            church.quiet_until,
         )
     )
+
+
+QUIET_HOURS = """(
+            SELECT ARRAY[timezone, quiet_from, quiet_until] FROM churches WHERE quiet_from IS NOT NULL
+        ) AS quiet_hours"""
+
+
+def hours_of(row: asyncpg.Record) -> QuietHours | None:
+    """The church's quiet hours, by the column of ``QUIET_HOURS``."""
+    return None if row["quiet_hours"] is None else QuietHours(*row["quiet_hours"])
+
+
+RULES = f"""
+        undo_seconds, approval_above, {QUIET_HOURS},
+        (
+            SELECT number_id
+            FROM numbers
+            WHERE number_id = churches.default_number_id AND status IN ('active', 'held')
+        ) AS rule_number_id"""
+_FIND_RULES = statement("churches.find_rules", f"SELECT {RULES} FROM churches")
+
+
+async def find_rules(tx: Transaction) -> SendingRules:
+    """What the church wants of each message; nothing while it is not known."""
+    row = await tx.fetch_row(_FIND_RULES)
+    return SendingRules() if row is None else rules_of(row)
+
+
+def rules_of(row: asyncpg.Record) -> SendingRules:
+    """The rules by the columns of ``RULES``; a number that cannot send is none."""
+    return SendingRules(row["undo_seconds"] or 0, row["approval_above"], row["rule_number_id"], hours_of(row))
+
+
+_FIND_TIMEZONE = statement("churches.find_timezone", "SELECT timezone FROM churches")
+
+
+async def find_timezone(tx: Transaction) -> str | None:
+    """The church's zone; None while it is not known."""
+    timezone: str | None = await tx.fetch_value(_FIND_TIMEZONE)
+    return timezone
 
 
 _SAVE_NUMBER = statement(
@@ -81,6 +146,16 @@ async def save_suppression(tx: Transaction, change: SuppressionAdded | Suppressi
     """Keep a number's last opt-out or its end: the later act holds, an opt-out on a tie."""
     suppressed = isinstance(change, SuppressionAdded)
     await tx.execute(_SAVE_SUPPRESSION, tx.tenant, change.phone_index, suppressed, change.occurred_at)
+
+
+_IS_SUPPRESSED = statement(
+    "suppressions.is_suppressed", "SELECT EXISTS (SELECT FROM suppressions WHERE phone_index = $1 AND suppressed)"
+)
+
+
+async def is_suppressed(tx: Transaction, phone_index: bytes) -> bool:
+    """Whether a number has opted out, as far as compliance has told."""
+    return bool(await tx.fetch_value(_IS_SUPPRESSED, phone_index))
 
 
 _FIND_OPT_OUTS = statement(

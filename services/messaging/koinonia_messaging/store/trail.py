@@ -10,7 +10,9 @@ from koinonia.db import Transaction, statement
 _FIND_MESSAGE = statement(
     "trail.find_message",
     """
-    SELECT created_at, scheduled_at, dispatched_at, paused_at, pause_reason, cancelled_at, traceparent
+    SELECT
+        created_at, scheduled_at, undo_until, approved_at, dispatched_at, paused_at, pause_reason, cancelled_at,
+        rejection_reason, resend_of, recurring_id, traceparent
     FROM messages
     WHERE id = $1 AND church_id = $2
     """,

@@ -173,28 +173,6 @@ async def test_who_texted_stop_is_shown_without_consent_whatever_an_admin_says(a
     assert [each["id"] for each in (await ask(members.LIST, query={"optIn": "false"}))[1]["data"]] == [anna["id"]]
 
 
-async def test_members_are_found_by_name_phone_branch_and_page(ask: Ask) -> None:
-    for name, number in (("Anna", 1), ("Bob", 2), ("100% Carl_", 3)):
-        await ask(members.CREATE, body={"firstName": name, "phone": f"+1312555000{number}"})
-
-    async def names(**query: str) -> list[str]:
-        status, page = await ask(members.LIST, query=query)
-        assert status == 200
-        return [each["firstName"] for each in page["data"]]
-
-    assert await names() == ["100% Carl_", "Bob", "Anna"]
-    assert await names(search="NN") == ["Anna"]
-    assert await names(search="0% c") == ["100% Carl_"]
-    assert await names(search="_") == ["100% Carl_"]
-    assert await names(search="(312) 555-0002") == ["Bob"]
-    assert await names(search="312 555 0009") == []
-    assert await names(branchId=str(new_id())) == []
-    _, page = await ask(branches.LIST)
-    assert len(await names(branchId=page["data"][0]["id"])) == 3
-    status, answer = await ask(members.LIST, query={"cursor": "rubbish"})
-    assert (status, answer["error"]["details"][0]["field"]) == (400, "cursor")
-
-
 async def test_a_church_that_is_not_known_yet_is_asked_to_wait(ask: Ask) -> None:
     status, answer = await ask(members.CREATE, church_id=new_id(), body=ANNA)
     assert (status, answer["error"]["code"]) == (503, "DEPENDENCY_UNAVAILABLE")
@@ -210,7 +188,10 @@ async def test_another_churchs_ids_answer_as_unknown_ones(
     stranger = (await new_church()).id
     _, theirs = await ask(groups.CREATE, church_id=stranger, body={"name": "Choir"})
     kinds: list[tuple[str, list[tuple[Endpoint, Any]]]] = [
-        (anna["id"], [(members.GET, None), (members.PATCH, {"lastName": "X"}), (members.DELETE, None)]),
+        (
+            anna["id"],
+            [(members.GET, None), (members.PATCH, {"lastName": "X"}), (members.RESTORE, None), (members.DELETE, None)],
+        ),
         (north["id"], [(branches.GET, None), (branches.PATCH, {"name": "X"}), (branches.DELETE, None)]),
         (
             choir["id"],
@@ -221,6 +202,7 @@ async def test_another_churchs_ids_answer_as_unknown_ones(
                 (groups.ADD_MEMBERS, {"memberIds": [anna["id"]]}),
                 (groups.REMOVE_MEMBERS, {"memberIds": [anna["id"]]}),
                 (groups.DELETE, None),
+                (groups.RESTORE, None),
             ],
         ),
         (sent["message"]["id"], [(messages.GET, None), (messages.CANCEL, None), (PROGRESS, None)]),

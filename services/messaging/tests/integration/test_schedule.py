@@ -224,14 +224,26 @@ async def test_pages_and_lists_are_read_by_their_index(church: Church, servers: 
             rows = await tx.fetch(statement("test.explain", f"EXPLAIN {sql.text}"), *values)
         return "\n".join(row[0] for row in rows)
 
-    page = await plan(audience_store._LIST_PAGE["all"], [], b"\x80" * 16, 500)
+    page = await plan(audience_store._LIST_PAGE.all["all"], [], b"\x80" * 16, 500)
     assert page.count("using members_phone_index") == 2
     assert "Seq Scan on members" not in page
-    listed = await plan(member_store._LIST_PAGE, None, 21, None, None, None, None, None)
-    assert "Index Scan Backward" in listed
-    assert "Seq Scan on members" not in listed
     alike = await plan(member_store._FIND_ALIKE, ["1"], [b"\x80" * 16])
     assert "Seq Scan on members" not in alike
+
+
+async def test_what_is_due_and_what_is_streamed_is_found_without_what_waits_or_is_done(church: Church) -> None:
+    now = clock.now()
+    found = {}
+    async with church.database.across_churches() as tx:
+        await tx.execute(statement("test.without_scans", "SET LOCAL enable_seqscan = off"))
+        for sql, values in (
+            (broadcast_store._CLAIM_DUE, (1.0, 1.0, now, 20)),
+            (broadcast_store._CLAIM_STREAMING, (1.0, 1.0, 20)),
+        ):
+            rows = await tx.fetch(statement("test.explain", f"EXPLAIN {sql.text}"), *values)
+            found[sql.name] = "\n".join(row[0] for row in rows)
+    assert "Index Scan using messages_due on messages" in found["messages.claim_due"]
+    assert "Index Scan using messages_streaming on messages" in found["messages.claim_streaming"]
 
 
 async def test_a_page_of_a_group_reads_as_much_of_a_large_group_as_of_a_small_one(
@@ -257,7 +269,7 @@ async def test_a_page_of_a_group_reads_as_much_of_a_large_group_as_of_a_small_on
         )
 
     async def buffers(group_id: UUID) -> int:
-        sql = statement("test.explain", f"EXPLAIN (ANALYZE, BUFFERS) {audience_store._LIST_PAGE['groups'].text}")
+        sql = statement("test.explain", f"EXPLAIN (ANALYZE, BUFFERS) {audience_store._LIST_PAGE.all['groups'].text}")
         async with church.database.tenant(church.id) as tx:
             plan = "\n".join(row[0] for row in await tx.fetch(sql, [group_id], b"", 100))
         assert "Seq Scan on group_members" not in plan

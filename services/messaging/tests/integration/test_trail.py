@@ -4,11 +4,14 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from msgspec import structs
+
 from koinonia import clock
+from koinonia.api.messages import SendRequest
 from koinonia.db import statement
 from koinonia.ids import new_id
 from koinonia.trail import Part, Question
-from koinonia_messaging import trail
+from koinonia_messaging import approvals, messages, trail
 from koinonia_messaging.store import pauses
 
 from .conftest import Church, phone
@@ -49,6 +52,25 @@ async def test_a_messages_times_are_told_with_its_trace(church: Church) -> None:
     row = await church.row(sent)
     assert [entry.at for entry in told.entries] == [row["created_at"], row["dispatched_at"]]
     assert told.traceparent == row["traceparent"]
+
+
+async def test_who_let_it_go_and_what_it_came_from_is_told(church: Church) -> None:
+    await church.add_crowd(2)
+    await church.set_rules(approval_above=1)
+    actor = structs.replace(church.actor, principal_id=new_id())
+    approved, rejected = await church.send(), await church.send()
+    async with church.database.tenant(church.id) as tx:
+        await approvals.approve(tx, actor, approved.id, at_once=False)
+        await approvals.reject(tx, actor, rejected.id, "Wrong date")
+        run_id = await messages.accept_run(tx, SendRequest(content="Run", target_type="all"), new_id(), new_id())
+    told = [await tell(church, question(church, each)) for each in (approved.id, rejected.id, run_id)]
+    assert [[entry.event for entry in each.entries] for each in told] == [
+        ["requested", "authorized"],
+        ["requested", "cancelled"],
+        ["requested"],
+    ]
+    assert told[1].entries[1].sentence == "It was not approved: Wrong date"
+    assert "a run of recurring message" in told[2].entries[0].sentence
 
 
 async def test_why_a_message_paused_itself_is_told_while_it_rests(church: Church) -> None:

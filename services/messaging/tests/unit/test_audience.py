@@ -28,7 +28,7 @@ def member(number: int, digit: int, first_name: str = "Anna", **values: object) 
 
 def test_a_family_on_one_number_is_one_recipient_with_both_names() -> None:
     people = [member(1, 1), member(2, 1, "Bob", custom_fields={"shirt": "M"}), member(3, 2, "Carl")]
-    family, carl = compose_page(people, TEXT, MESSAGE, AT)
+    family, carl = compose_page(people, Text(TEXT, False), MESSAGE, AT)
     assert family.member_ids == (UUID(int=1), UUID(int=2))
     assert family.fields == {"firstName": "Anna & Bob", "lastName": "Lee", "shirt": "M"}
     assert family.phone_ciphertext == b"\x01"
@@ -36,8 +36,8 @@ def test_a_family_on_one_number_is_one_recipient_with_both_names() -> None:
 
 
 def test_a_recipients_id_follows_from_dispatch_message_and_number_alone() -> None:
-    (first,) = compose_page([member(1, 1)], "Hi", MESSAGE, AT)
-    (again,) = compose_page([member(2, 1, "Bob")], "Other {{firstName}}", MESSAGE, AT)
+    (first,) = compose_page([member(1, 1)], Text("Hi", False), MESSAGE, AT)
+    (again,) = compose_page([member(2, 1, "Bob")], Text("Other {{firstName}}", False), MESSAGE, AT)
     assert first.recipient_id == again.recipient_id == ids.derived_id(AT, MESSAGE.bytes, bytes([1]) * 16)
     assert ids.id_time(first.recipient_id) == AT
 
@@ -49,13 +49,17 @@ def test_a_number_is_left_out_when_it_opted_out_or_nobody_on_it_consents() -> No
         member(3, 2, opted_in=False),
         member(4, 3, suppressed=True),
     ]
-    assert [each.left_out for each in compose_page(people, "Hi", MESSAGE, AT)] == [None, "no_consent", "suppressed"]
+    assert [each.left_out for each in compose_page(people, Text("Hi", False), MESSAGE, AT)] == [
+        None,
+        "no_consent",
+        "suppressed",
+    ]
 
 
 def test_a_page_is_billed_for_the_copies_that_are_sent() -> None:
     text = Text("Hi {{firstName}}", has_media=False)
     people = [member(1, 1, "A" * 100), member(2, 2, "😀"), member(3, 3, opted_in=False)]
-    recipients = compose_page(people, text.content, MESSAGE, AT)
+    recipients = compose_page(people, text, MESSAGE, AT)
     page = page_of(recipients, text, b"")
     assert (page.segments, page.cursor) == (2, bytes([3]) * 16)
     assert page_of((), text, b"before").cursor == b"before"

@@ -22,20 +22,20 @@ def figures(**values: object) -> AudienceFigures:
 
 def test_the_bound_counts_the_longest_values_for_everyone_who_can_be_texted() -> None:
     content = "x" * 150 + "{{firstName}}"
-    assert outline(content, False, figures(longest={"firstName": 11})).segment_bound == 16
-    assert outline(content, False, figures(longest={"firstName": 5})).segment_bound == 8
-    assert outline(content, True, figures(longest={"firstName": 90})).segment_bound == 8
+    assert outline(Text(content, False), figures(longest={"firstName": 11})).segment_bound == 16
+    assert outline(Text(content, False), figures(longest={"firstName": 5})).segment_bound == 8
+    assert outline(Text(content, True), figures(longest={"firstName": 90})).segment_bound == 8
 
 
 def test_one_name_beyond_gsm_makes_the_message_ucs() -> None:
-    assert outline("Hi {{firstName}}", False, figures(longest={"firstName": 5})).encoding == "GSM-7"
-    assert outline("Hi {{firstName}}", False, figures(longest={"firstName": 5}, plain=False)).encoding == "UCS-2"
+    assert outline(Text("Hi {{firstName}}", False), figures(longest={"firstName": 5})).encoding == "GSM-7"
+    assert outline(Text("Hi {{firstName}}", False), figures(longest={"firstName": 5}, plain=False)).encoding == "UCS-2"
 
 
 def test_a_text_of_more_than_ten_segments_is_refused() -> None:
-    check_length(outline("x" * 1530, False, figures()))
+    check_length(outline(Text("x" * 1530, False), figures()))
     with pytest.raises(ValidationFailed):
-        check_length(outline("x" * 1531, False, figures()))
+        check_length(outline(Text("x" * 1531, False), figures()))
 
 
 def test_a_field_that_nobody_has_is_unknown() -> None:
@@ -47,7 +47,7 @@ def test_no_copy_takes_more_than_the_bound(literal: str, value: str) -> None:
     from koinonia import sms
 
     content = literal + "{{firstName}}" + literal
-    bounded = outline(content, False, figures(longest={"firstName": len(value)}, plain=sms.is_plain(value)))
+    bounded = outline(Text(content, False), figures(longest={"firstName": len(value)}, plain=sms.is_plain(value)))
     assert Text(content, False).copy_segments({"firstName": value}) <= bounded.segments
 
 

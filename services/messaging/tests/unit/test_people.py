@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from koinonia.ids import new_id
@@ -9,10 +10,12 @@ from koinonia_messaging.domain.people import (
     Change,
     Directory,
     Draft,
+    Merged,
     Person,
     Sealed,
     changed,
     is_same,
+    merged,
     name_key,
 )
 
@@ -109,6 +112,36 @@ def test_doubles_inside_a_batch_are_one_person() -> None:
     assert [each.opted_in for each in directory.touched] == [True]
 
 
+def test_a_row_of_a_merged_record_adds_to_the_kept_one_and_makes_nobody() -> None:
+    kept = person(external_id="7", opted_in=True, custom_fields={"a": "1"})
+    aliases = [
+        Merged(external_id="8", key=(phone(2).index, "ann lee"), kept=kept),
+        Merged(external_id=None, key=(phone(3).index, "ann lee"), kept=kept),
+    ]
+    directory = Directory([], BRANCH, (), aliases)
+    told = Change(first_name="Ann", phone=phone(2), external_id="8", opted_in=True, custom_fields={"a": "2"})
+    for row in (draft("Ann", 2, "8", told), draft("X", 9, "8", told), draft("Ann", 2), draft("Ann", 3)):
+        assert directory.take(row) == ("skipped", kept.id)
+    more = msgspec.structs.replace(told, opted_in=False, custom_fields={"a": "2", "b": "3"})
+    assert directory.take(draft("Ann", 2, "8", more)) == ("updated", kept.id)
+    assert directory.take(draft("Ann", 3, change=Change(custom_fields={"c": "4"}))) == ("updated", kept.id)
+    (after,) = directory.touched
+    assert after == msgspec.structs.replace(
+        kept, version=3, opted_in=False, custom_fields={"a": "1", "b": "3", "c": "4"}
+    )
+    # Another external id is another person, and who is there is meant before a record that is gone.
+    assert directory.take(draft("Ann", 3, "9"))[0] == "created"
+    there = person(2, first_name="Ann", phone=phone(2), external_id="8")
+    assert Directory([there], BRANCH, (), aliases).take(draft("Ann", 2, "8")) == ("skipped", there.id)
+
+
+def test_two_of_one_name_and_phone_may_both_be_renamed_in_a_batch() -> None:
+    directory = Directory([person(1, external_id="7"), person(2, external_id="8")], BRANCH)
+    for external_id in ("7", "8"):
+        row = draft(f"Ann{external_id}", external_id=external_id, change=Change(first_name=f"Ann{external_id}"))
+        assert directory.take(row)[0] == "updated"
+
+
 def test_a_renamed_person_is_not_found_under_the_old_name() -> None:
     directory = Directory([person(external_id="7")], BRANCH)
     directory.take(draft("Bob", external_id="7", change=Change(first_name="Bob", external_id="7")))
@@ -137,3 +170,17 @@ def test_members_are_the_same_by_external_id_else_by_phone_and_name() -> None:
     assert not is_same(person(external_id="7"), person(2, external_id="8"))
     assert is_same(person(external_id="7"), person(2))
     assert not is_same(person(), person(2, first_name="Bob"))
+
+
+def test_a_merged_person_has_what_either_knew_and_the_stricter_consent() -> None:
+    email = Sealed(b"e" * 16, b"c")
+    kept = person(opted_in=True, custom_fields={"a": "1"})
+    other = person(2, first_name="Ann", external_id="7", email=email, custom_fields={"a": "2", "b": "3"})
+    both = merged(kept, other, is_stopped=False)
+    assert (both.id, both.first_name, both.version) == (kept.id, "Anna", 2)
+    assert (both.external_id, both.email, both.custom_fields) == ("7", email, {"a": "1", "b": "3"})
+    assert not both.opted_in
+    assert merged(kept, person(2, opted_in=True), is_stopped=False) is kept
+    # A STOP of the other's number withdraws; one of the number that both have holds by itself, and may be ended.
+    assert not merged(kept, person(2, opted_in=True, phone=phone(2)), is_stopped=True).opted_in
+    assert merged(kept, person(2, opted_in=True), is_stopped=True) is kept

@@ -1,0 +1,19 @@
+DROP INDEX messages_tagged;
+DROP TABLE resend_members;
+DROP INDEX messages_resend_of;
+ALTER TABLE messages
+    DROP COLUMN excluded_member_ids,
+    DROP COLUMN excluded_group_ids,
+    DROP COLUMN excluded_branch_ids,
+    DROP COLUMN requested_by,
+    DROP COLUMN undo_until,
+    DROP COLUMN approved_by,
+    DROP COLUMN approved_at,
+    DROP COLUMN approved_people,
+    DROP COLUMN rejection_reason,
+    DROP COLUMN gathering,
+    DROP COLUMN resend_of;
+ALTER TABLE churches
+    DROP COLUMN undo_seconds,
+    DROP COLUMN approval_above,
+    DROP COLUMN default_number_id;
