@@ -10,13 +10,12 @@ from koinonia.db import Transaction
 from koinonia.events import Envelope
 from koinonia.events.messaging import RecipientsResolved, ResolvedRecipient
 from koinonia_delivery.announcing import announce
+from koinonia_delivery.domain.priorities import BROADCAST, URGENT_BROADCAST
 from koinonia_delivery.domain.texts import LEFT_OUT_SENTENCES, render_text
 from koinonia_delivery.store import broadcasts, recipients
 from koinonia_delivery.store.recipients import NewRecipient, Source
 
 log = structlog.get_logger()
-
-BROADCAST_PRIORITY = 1
 
 
 async def store(tx: Transaction, received: Envelope[RecipientsResolved]) -> None:
@@ -39,7 +38,7 @@ async def store(tx: Transaction, received: Envelope[RecipientsResolved]) -> None
         kind="broadcast",
         number_id=opened.number_id,
         media_urls=chunk.media_urls,
-        priority=BROADCAST_PRIORITY,
+        priority=URGENT_BROADCAST if chunk.urgent else BROADCAST,
         due_at=chunk.dispatched_at,
         is_cancelled=opened.cancelled_at is not None,
         is_paused=opened.paused_at is not None,
@@ -69,6 +68,7 @@ def _row(chunk: RecipientsResolved, each: ResolvedRecipient) -> NewRecipient:
         text=rendered.text,
         encoding=rendered.encoding,
         segments=rendered.segments,
+        branch_id=each.branch_id,
         left_out=each.left_out,
         left_out_sentence=LEFT_OUT_SENTENCES[each.left_out] if each.left_out is not None else None,
     )

@@ -12,8 +12,9 @@ from koinonia.events.delivery import NumberChanged
 from koinonia.events.gateway import ChurchChanged
 from koinonia.events.messaging import SendingPaused, SendingResumed
 from koinonia.ids import derived_id
+from koinonia.quiet_hours import QuietHours
 from koinonia.security.identity import Identity
-from koinonia_delivery.store import numbers, simulating
+from koinonia_delivery.store import lanes, numbers, retention, simulating
 from koinonia_delivery.store.numbers import Number
 
 
@@ -22,7 +23,11 @@ async def change(tx: Transaction, received: Envelope[ChurchChanged]) -> None:
     church = received.data
     if not await numbers.change_church(tx, church.version, church.status):
         return
-    await numbers.wake_lane(tx)
+    await retention.save(tx, church.retention_days)
+    hours = None
+    if church.quiet_from is not None and church.quiet_until is not None:
+        hours = QuietHours(church.timezone, church.quiet_from, church.quiet_until)
+    await lanes.keep_hours(tx, hours)
     if church.status == "active":
         await numbers.order(tx, derived_id(received.time, church.church_id.bytes, b"first number"))
     await outbox.add(tx, *(number_changed(number) for number in await _judge(tx)))
@@ -37,7 +42,7 @@ async def pause_sending(tx: Transaction, received: Envelope[SendingPaused] | Env
     paused_at = said.paused_at if isinstance(said, SendingPaused) else None
     if not await numbers.pause_church(tx, said.version, paused_at):
         return
-    await numbers.wake_lane(tx)
+    await lanes.wake(tx)
     freed = [] if paused_at is not None else await numbers.forgive(tx)
     moved = {number.id: number for number in [*freed, *await _judge(tx)]}  # the newest state of each
     await outbox.add(tx, *(number_changed(number) for number in moved.values()))
@@ -49,7 +54,7 @@ async def pause_number(tx: Transaction, actor: Identity, number_id: UUID, *, pau
     Raises:
         NotFound: the church has no such number.
     """
-    await numbers.wake_lane(tx)
+    await lanes.wake(tx)
     changed = await numbers.pause(tx, number_id) if paused else await numbers.resume(tx, number_id)
     moved = {number.id: number for number in await _judge(tx)} if changed is not None else {}
     number = moved.get(number_id, changed) or await numbers.find(tx, number_id)

@@ -6,7 +6,7 @@ Its statements come in this order, and each needs the one before it:
    Then their advisory locks are taken shared, in sorted order: a hold or withdrawal that is being stored is waited for,
    and none commits before this claim has;
 2. clocks and candidates are read, with suppressions, consents and holds, by a snapshot that is younger than those
-   locks; the time is read here, once;
+   locks; the time is read here, once, and quiet hours are judged by it;
 3. the chosen ones become ``sending`` under a lease, clocks advance, and each lane sleeps until it can do something;
 4. what shall never go is closed, and announced; what is put off wakes its lane.
 
@@ -69,15 +69,15 @@ async def claim(
     ``resend``: unknown ones are sent again, since the carrier honours keys.
     """
     async with database.across_churches() as tx:
-        church_ids = await store.lock_lanes(tx, places)
-        if not church_ids:
+        lanes = await store.lock_lanes(tx, places)
+        if not lanes:
             return Claim(wake_seconds=await store.next_wake_seconds(tx))
         # Some more than their share: something may stand in the way of a few, or another church may have less.
-        per_number = math.ceil(SPARE * places / len(church_ids))
+        per_number = math.ceil(SPARE * places / len(lanes))
         began_at = time.monotonic()
-        picked = await store.pick(tx, church_ids, per_number, resend=resend)
+        picked = await store.pick(tx, lanes, per_number, resend=resend)
         read_at = time.monotonic()
-        choice = choose(church_ids, picked.clocks, picked.candidates, now=picked.now, places=places)
+        choice = choose(list(lanes), picked.clocks, picked.candidates, now=picked.now, places=places)
         chosen = [_fix(taken.candidate, picked.clocks, webhook_url) for taken in choice.taken]
         claimed = await store.take(tx, chosen, choice, picked.now, lease_seconds)
         await _put_aside(tx, choice)

@@ -6,16 +6,17 @@ from koinonia.bus import Subscription
 from koinonia.events.carrier import MessageReceived, StatusReceived
 from koinonia.events.compliance import ComplianceReplyRequested, SuppressionAdded, SuppressionRemoved
 from koinonia.events.conversation import ReplyRequested, ReplyRequestedForTest
-from koinonia.events.delivery import EmailRequested, MarkerSent
+from koinonia.events.delivery import EmailRequested, MarkerSent, TextRequested
 from koinonia.events.gateway import BacklogReported, ChurchChanged
 from koinonia.events.messaging import (
+    FailedRequested,
     MembersChanged,
     RecipientsResolved,
     RecipientsResolvedForTest,
     SendingPaused,
     SendingResumed,
 )
-from koinonia_delivery import chunks, churches, consents, emails, holds, messages, texts
+from koinonia_delivery import chunks, churches, consents, emails, failed, holds, messages, texts
 from koinonia_delivery.messages import Bells
 from koinonia_delivery.receipts import Receipts
 
@@ -35,12 +36,14 @@ def subscriptions(receipts: Receipts, bells: Bells) -> Sequence[Subscription]:
         ),
         Subscription("delivery.chunks", {RecipientsResolved: chunks.store, RecipientsResolvedForTest: chunks.store}),
         messages.subscription(bells),
+        Subscription("delivery.failed", {FailedRequested: failed.answer}),
         Subscription(
             "delivery.texts",
             {
                 ReplyRequested: texts.reply,
                 ReplyRequestedForTest: texts.reply,
                 ComplianceReplyRequested: texts.answer,
+                TextRequested: texts.send,
             },
         ),
         Subscription("delivery.emails", {EmailRequested: emails.request}),

@@ -9,28 +9,31 @@ from koinonia.api import members as member_api
 from koinonia.api import messages as message_api
 from koinonia.api import numbers as number_api
 from koinonia.api.common import TestableQuery
-from koinonia.db import Transaction
+from koinonia.db import Database, Transaction
 from koinonia.errors import NotFound
 from koinonia.paging import last_id, page_of
 from koinonia.security.keys import Keys
 from koinonia.trail import BEGIN, DeliveryPart
-from koinonia.web import Call, Handler
+from koinonia.web import Call, Handler, Raw
 from koinonia_delivery import churches, recipients, trail
+from koinonia_delivery.exports import Exports
 from koinonia_delivery.store import numbers
 
 _NUMBERS = "numbers"
 
 
 class Handlers:
-    """The handlers; they need the keys to show phones."""
+    """The handlers; they need the keys to show phones, and the database for what is read in many transactions."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, database: Database) -> None:
         self._keys = keys
+        self._exports = Exports(database, keys)
 
-    def by_endpoint(self) -> Mapping[Endpoint, Handler]:
+    def by_endpoint(self) -> Mapping[Endpoint, Handler | Raw]:
         """All of them."""
         return {
             message_api.LIST_RECIPIENTS: Handler(self.list_recipients),
+            message_api.EXPORT_RECIPIENTS: Raw(self._exports.answer),
             message_api.RESOLVE_RECIPIENT: Handler(self.resolve, rebuild=self.show_resolved),
             member_api.LIST_MESSAGES: Handler(self.list_member_messages),
             number_api.LIST: Handler(self.list_numbers),

@@ -100,7 +100,7 @@ async def resolve(
         raise Conflict("This copy is being sent again at this moment.")
     became: RecipientStatus = "queued" if action == "resend" else "unconfirmed"
     await (resolving.resend if action == "resend" else resolving.close)(tx, recipient_id)
-    events = _changed(tx.tenant, message_id, locked.status, became)
+    events = _changed(tx.tenant, message_id, locked, became)
     audit = acted(identity, f"recipient.{action}", "recipient", recipient_id, message_id=str(message_id))
     await outbox.add(tx, *events, audit)
 
@@ -153,9 +153,16 @@ async def fetch_view(tx: Transaction, keys: Keys, recipient_id: UUID) -> contrac
 
 
 def _changed(
-    church_id: UUID, message_id: UUID, was: RecipientStatus, became: RecipientStatus
+    church_id: UUID, message_id: UUID, before: resolving.Locked, became: RecipientStatus
 ) -> list[RecipientsUpdated]:
-    if was == became:
+    if before.status == became:
         return []
-    change = Change(church_id=church_id, source_id=message_id, kind="broadcast", was=was, became=became)
+    change = Change(
+        church_id=church_id,
+        source_id=message_id,
+        kind="broadcast",
+        branch_id=before.branch_id,
+        was=before.status,
+        became=became,
+    )
     return [event for _, event in summarise([change])]

@@ -8,11 +8,12 @@ import structlog
 
 from koinonia.bus import outbox
 from koinonia.db import Database
+from koinonia.db.archives import Archives
 from koinonia.errors import is_transient
 from koinonia.events.delivery import MarkerSent
 from koinonia.life import Life
 from koinonia.security.keys import Keys
-from koinonia_delivery import emails, figures
+from koinonia_delivery import emails, figures, retention
 from koinonia_delivery.doubts import Doubts
 from koinonia_delivery.messages import Bells, move_rows, sweep_cancelled
 from koinonia_delivery.provisioning import Provisioning
@@ -51,6 +52,7 @@ def loops(
     doubts: Doubts,
     receipts: Receipts,
     *,
+    archives: Archives,
     keys: Keys,
     bells: Bells,
 ) -> Mapping[str, Loop]:
@@ -79,6 +81,9 @@ def loops(
         "cancelled": lambda: every(life, 3.0, "cancelled", lambda: sweep_cancelled(database), bells.cancelled),
         "paused": lambda: every(life, 3.0, "paused", lambda: move_rows(database), bells.moving),
         "test texts": lambda: every(life, TEST_SECONDS, "test texts", lambda: simulate(database, keys, life.stopping)),
+        "retention": lambda: every(
+            life, retention.EVERY_SECONDS, "retention", lambda: retention.keep(database, archives)
+        ),
         "tombstones": lambda: every(life, 3600.0, "tombstones", forget_tombstones),
     }
 

@@ -1,4 +1,5 @@
-"""Texts to one person that somebody waits for: replies out of conversations, and what the law wants to be said."""
+"""Texts to one person that somebody waits for: replies out of conversations, what the law wants to be said, and what an
+admin gets on a phone of their own."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,15 +12,15 @@ from koinonia.db import Transaction
 from koinonia.events import Envelope
 from koinonia.events.compliance import ComplianceReplyRequested
 from koinonia.events.conversation import ReplyRequested
+from koinonia.events.delivery import TextRequested
 from koinonia.ids import derived_id
 from koinonia_delivery.announcing import announce
 from koinonia_delivery.chunks import number_fact
+from koinonia_delivery.domain.priorities import PERSON
 from koinonia_delivery.domain.states import Kind
-from koinonia_delivery.domain.texts import LEFT_OUT_SENTENCES, render_text
+from koinonia_delivery.domain.texts import LEFT_OUT_SENTENCES, Rendered, render_text, whole_text
 from koinonia_delivery.store import broadcasts, recipients, suppressions
 from koinonia_delivery.store.recipients import NewRecipient, Source
-
-TRANSACTIONAL_PRIORITY = 0
 
 
 async def reply(tx: Transaction, received: Envelope[ReplyRequested]) -> None:
@@ -36,7 +37,7 @@ async def reply(tx: Transaction, received: Envelope[ReplyRequested]) -> None:
         kind="reply",
         number_id=wanted.number_id,
         media_urls=wanted.media_urls,
-        content=wanted.content,
+        rendered=render_text(wanted.content, {}, wanted.media_urls),
         due_at=wanted.requested_at,
         member_ids=[wanted.member_id] if wanted.member_id is not None else [],
         phone=(wanted.phone_index, wanted.phone_ciphertext),
@@ -64,11 +65,39 @@ async def answer(tx: Transaction, received: Envelope[ComplianceReplyRequested]) 
         kind="compliance",
         number_id=wanted.number_id,
         media_urls=(),
-        content=wanted.content,
+        rendered=render_text(wanted.content, {}, ()),
         due_at=wanted.requested_at,
         member_ids=[],
         phone=(wanted.phone_index, wanted.phone_ciphertext),
         passes_suppression=wanted.purpose == "stop",
+    )
+
+
+async def send(tx: Transaction, received: Envelope[TextRequested]) -> None:
+    """Send what another service asks for, from the number that it names or the church's default.
+
+    Its rows are of the kind ``reply``: a text to one person that goes before broadcasts, and is metered as one. They
+    are listed with no member, whoever's phone it is.
+
+    Raises:
+        FactMissing: the church has no number yet.
+    """
+    wanted = received.data
+    await _store(
+        tx,
+        received,
+        source_id=wanted.text_id,
+        kind="reply",
+        number_id=wanted.number_id,
+        media_urls=wanted.media_urls,
+        rendered=whole_text(wanted.content, wanted.media_urls),
+        due_at=wanted.requested_at,
+        do_not_send_after=wanted.do_not_send_after,
+        # No member's id: a copy that names nobody is listed with every member who has its phone, and a code that can
+        # be read there confirms a phone that is not its reader's.
+        member_ids=[wanted.text_id],
+        phone=(wanted.phone_index, wanted.phone_ciphertext),
+        passes_suppression=False,
     )
 
 
@@ -85,25 +114,26 @@ async def _store(
     kind: Kind,
     number_id: UUID | None,
     media_urls: Sequence[str],
-    content: str,
+    rendered: Rendered,
     due_at: datetime,
     member_ids: Sequence[UUID],
     phone: tuple[bytes, bytes],
     passes_suppression: bool,
+    do_not_send_after: datetime | None = None,
     test: bool = False,
 ) -> None:
     sender = await broadcasts.choose_number(tx, number_id)
     if sender is None:
         raise FactMissing(number_fact(tx.tenant))
-    rendered = render_text(content, {}, media_urls)
     source = Source(
         source_id=source_id,
         kind=kind,
         number_id=sender,
         media_urls=media_urls,
-        priority=TRANSACTIONAL_PRIORITY,
+        priority=PERSON,
         due_at=due_at,
         passes_suppression=passes_suppression,
+        do_not_send_after=do_not_send_after,
         traceparent=telemetry.current_traceparent(),
         correlation_id=telemetry.correlation_id(),
         test=test,

@@ -1,4 +1,4 @@
-"""Which recipients go next: urgent ones first, churches in turn, each number within its rate; and when to look again.
+"""Which recipients go next, churches in turn, each number within its rate; and when to look again.
 
 The churches stand in a lane each, the longest waiting first. Whoever had a turn stands behind all others, in the order
 of the last turns: so a claim with fewer places than churches goes on where the one before it ended, and a church with
@@ -13,6 +13,8 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
+
+from koinonia_delivery.domain.priorities import IN_TURN, PERSON
 
 HORIZON_SECONDS = 0.2
 """How far ahead of a number's clock a claim may take: less than a call may wait for its beginning."""
@@ -42,7 +44,7 @@ busy: an earlier text to this person is under way.
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
     """A number's clock: no text of its may begin before ``next_free_at``.
 
-    ``following_at``, of urgent texts and of broadcasts: when the first one is due that is no candidate.
+    ``following_at``, by priority: when the first one is due that is no candidate, or may go after quiet hours.
     """
 
     number_id: UUID
@@ -51,7 +53,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
     segments_per_second: float
     sender: str
     messaging_profile_id: str
-    following_at: tuple[datetime | None, datetime | None] = (None, None)
+    following_at: Mapping[int, datetime | None] = msgspec.field(default_factory=dict)
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +110,9 @@ def choose(
     ``church_ids``: the lanes, the longest waiting first.
     """
     choice = Choice()
-    waiting = sorted(_free(candidates, choice), key=lambda each: (each.priority, each.due_at, each.recipient_id))
+    waiting = sorted(
+        _free(candidates, choice), key=lambda each: (IN_TURN.index(each.priority), each.due_at, each.recipient_id)
+    )
     unserved = _take_turns(choice, church_ids, clocks, waiting, now=now, places=places)
     served = [church_id for church_id in church_ids if church_id not in unserved]
     _wake_again(choice, served, clocks, candidates, now)
@@ -144,15 +148,17 @@ def _take_turns(
     now: datetime,
     places: int,
 ) -> set[UUID]:
-    """One text of each church in turn, urgent ones first; answers the churches that had no turn for want of places."""
+    """One text of each church in turn, first of what persons wait for, then of broadcasts: an urgent one goes ahead of
+    its own church's alone. Answers the churches that had no turn for want of places.
+    """
     # What was accepted later does not overtake, on another number neither.
     firsts: dict[tuple[UUID, bytes], UUID] = {}
     for candidate in waiting:
         firsts.setdefault((candidate.church_id, candidate.phone_index), candidate.recipient_id)
     lanes = _in_turn(clocks, waiting)
     unserved: set[UUID] = set()
-    for priority in sorted({candidate.priority for candidate in waiting}):
-        turns = deque(iter(lanes[priority, each]) for each in church_ids if (priority, each) in lanes)
+    for is_broadcast in (False, True):
+        turns = deque(iter(lanes[is_broadcast, each]) for each in church_ids if (is_broadcast, each) in lanes)
         while turns and len(choice.taken) < places:
             turn = turns.popleft()
             if _take_next(choice, clocks, turn, firsts, now):
@@ -161,15 +167,17 @@ def _take_turns(
     return unserved - {taken.candidate.church_id for taken in choice.taken}
 
 
-def _in_turn(clocks: Mapping[UUID, Clock], waiting: Sequence[Candidate]) -> dict[tuple[int, UUID], list[Candidate]]:
-    """The candidates of each priority and church: its numbers in turn, the one whose clock is furthest back first."""
+def _in_turn(clocks: Mapping[UUID, Clock], waiting: Sequence[Candidate]) -> dict[tuple[bool, UUID], list[Candidate]]:
+    """The candidates of each church, what persons wait for and broadcasts apart: of the same priority its numbers in
+    turn, the one whose clock is furthest back first.
+    """
     counts: dict[tuple[int, UUID], int] = {}
-    keyed: dict[tuple[int, UUID], list[tuple[tuple[int, datetime, int], Candidate]]] = {}
+    keyed: dict[tuple[bool, UUID], list[tuple[tuple[int, int, datetime, int], Candidate]]] = {}
     for order, candidate in enumerate(waiting):
         number = (candidate.priority, candidate.number_id)
         turn = counts[number] = counts.get(number, -1) + 1
-        key = (turn, clocks[candidate.number_id].next_free_at, order)
-        keyed.setdefault((candidate.priority, candidate.church_id), []).append((key, candidate))
+        key = (IN_TURN.index(candidate.priority), turn, clocks[candidate.number_id].next_free_at, order)
+        keyed.setdefault((candidate.priority != PERSON, candidate.church_id), []).append((key, candidate))
     by_key = itemgetter(0)
     return {lane: [candidate for _, candidate in sorted(each, key=by_key)] for lane, each in keyed.items()}
 
@@ -221,12 +229,12 @@ def _wake_again(
         if clock.church_id not in moments:
             continue
         free_at = choice.next_free_at.get(clock.number_id, clock.next_free_at) - timedelta(seconds=LEAD_SECONDS)
-        for priority, following_at in enumerate(clock.following_at):
-            due_at = following_at
+        for priority in IN_TURN:
+            due_at = clock.following_at.get(priority)
             if (clock.number_id, priority) in left or (due_at is not None and due_at <= now):
                 due_at = again.get(clock.church_id, now + timedelta(seconds=LOOK_AGAIN_SECONDS))
             if due_at is not None:
-                moments[clock.church_id][priority].append(max(due_at, free_at))
+                moments[clock.church_id][priority != PERSON].append(max(due_at, free_at))
     for church_id, (urgent, broadcast) in moments.items():
         wake_at = min((*urgent, *broadcast), default=None)
         choice.lanes[church_id] = Waking(wake_at=wake_at, urgent_at=min(urgent, default=None))

@@ -18,17 +18,17 @@ Change = Callable[[Row], Row | None]
 """Answers the row as it shall be, the same one where it stays, or None where it goes."""
 
 
-def without_member(church_id: UUID, member_id: UUID, nobody: bytes) -> Change:
-    """Blank the copies that name a member. Who shares the phone keeps the copy, without its text.
+def without_member(church_id: UUID, members: Collection[UUID], nobody: bytes) -> Change:
+    """Blank the copies that name a member by any of its records. Who shares the phone keeps the copy, without its text.
 
     ``nobody``: the ciphertext that stands in place of a phone's.
     """
-    church, member = str(church_id), str(member_id)
+    church, records = str(church_id), {str(member_id) for member_id in members}
 
     def change(row: Row) -> Row | None:
-        if row["church_id"] != church or member not in row["member_ids"]:
+        if row["church_id"] != church or records.isdisjoint(row["member_ids"]):
             return row
-        others = [each for each in row["member_ids"] if each != member]
+        others = [each for each in row["member_ids"] if each not in records]
         return {**row, **_NO_TEXT, "member_ids": others} if others else _blank(row, nobody)
 
     return change
@@ -44,12 +44,12 @@ def without_phones(church_id: UUID, phones: Collection[bytes], nobody: bytes) ->
     return change
 
 
-def without_church(church_id: UUID, before: datetime) -> Change:
-    """Leave out a church's copies that are older than a time."""
-    church = str(church_id)
+def without_churches(church_ids: Collection[UUID], before: datetime) -> Change:
+    """Leave out churches' copies that are older than a time."""
+    churches = {str(church_id) for church_id in church_ids}
 
     def change(row: Row) -> Row | None:
-        return None if row["church_id"] == church and id_time(UUID(row["id"])) < before else row
+        return None if row["church_id"] in churches and id_time(UUID(row["id"])) < before else row
 
     return change
 

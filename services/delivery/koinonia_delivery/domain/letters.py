@@ -32,7 +32,8 @@ class Letter(msgspec.Struct, frozen=True):
 class _Words(msgspec.Struct, frozen=True, kw_only=True):
     """A template: paragraphs around a button, if it has one.
 
-    ``has_token``: its page gets the token behind ``#``, which is sent to no server: no log on the way holds it.
+    ``page`` may name fields, which go into the link as parts of its path. ``has_token``: its page gets the token behind
+    ``#``, which is sent to no server: no log on the way holds it.
     """
 
     subject: str
@@ -93,6 +94,15 @@ WORDS: Mapping[str, _Words] = {
         has_token=True,
         after=(_ONCE, "If you do not know what this is about, there is nothing to do."),
     ),
+    "approval-awaited": _Words(
+        subject="A message of {church} waits for your approval",
+        before=(
+            "{asker} wants to send a message to {recipients} people of {church}. It goes when somebody else says yes.",
+        ),
+        button="Look at the message",
+        page="/messages/{message}",
+        after=("If one of you has decided about it since, there is nothing to do.",),
+    ),
     "api-key-made": _Words(
         subject="A new API key for {church}",
         before=(
@@ -115,7 +125,8 @@ def write(template: str, fields: Mapping[str, str], public_url: str) -> Letter:
     before = [f"Hello {said['name']},", *(each.format_map(said) for each in words.before)]
     after = [each.format_map(said) for each in words.after]
     token = f"#token={quote(fields['token'], safe='')}" if words.has_token else ""
-    link = f"{public_url.rstrip('/')}{words.page}{token}" if words.page else None
+    page = words.page.format_map({field: quote(value, safe="") for field, value in said.items()})
+    link = f"{public_url.rstrip('/')}{page}{token}" if page else None
     text = [*before, *([f"{words.button}:\n{link}"] if link else []), *after, f"Koinonia · {public_url}"]
     html = [*map(_paragraph, before), *_button(link, words.button), *map(_paragraph, after)]
     return Letter(words.subject.format_map(said), "\n\n".join(text) + "\n", _page(html))

@@ -11,7 +11,7 @@ from koinonia.carrier.contract import CarrierStatus
 from koinonia.carrier.errors import meaning
 from koinonia.events.carrier import Receipt
 from koinonia.events.common import RecipientStatus
-from koinonia.events.delivery import RecipientsUpdated
+from koinonia.events.delivery import BranchChanges, RecipientsUpdated
 
 Kind = Literal["broadcast", "reply", "compliance"]
 Reported = Literal["sent", "unconfirmed", "undelivered", "delivered"]
@@ -99,6 +99,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     was: RecipientStatus | None  # None: the row is new
     became: RecipientStatus
+    branch_id: UUID | None = None  # whose people the rows are counted with
     rows: int = 1
     segments: int = 0  # of one row
     newly_accepted: bool = False
@@ -127,6 +128,7 @@ def summarise(changes: Iterable[Change]) -> list[tuple[UUID, RecipientsUpdated]]
                 accepted_segments=sum(change.rows * change.segments for change in accepted),
                 errors=_errors(group),
                 test=any(change.test for change in group),
+                branches=_by_branch(group),
             )
             events.append((church_id, event))
     return events
@@ -141,6 +143,15 @@ def _differences(changes: Iterable[Change]) -> dict[RecipientStatus, int]:
             was = counted(change.was)
             counts[was] = counts.get(was, 0) - change.rows
     return {status: count for status, count in counts.items() if count}
+
+
+def _by_branch(changes: Iterable[Change]) -> tuple[BranchChanges, ...]:
+    branches: dict[UUID, list[Change]] = {}
+    for change in changes:
+        if change.branch_id is not None:
+            branches.setdefault(change.branch_id, []).append(change)
+    told = ((branch_id, _differences(branches[branch_id])) for branch_id in sorted(branches))
+    return tuple(BranchChanges(branch_id=branch_id, changes=changes) for branch_id, changes in told if changes)
 
 
 def _errors(changes: Iterable[Change]) -> dict[str, int]:

@@ -21,10 +21,14 @@ class Rendered(msgspec.Struct, frozen=True):
 
 
 def render_text(content: str, fields: Mapping[str, str], media_urls: Sequence[str]) -> Rendered:
-    """Fill a text's fields and count what the carrier bills; with pictures it is one segment, whatever its length.
+    """Fill a text's fields and count what the carrier bills; with pictures it is one segment, whatever its length."""
+    return whole_text(render(content, fields), media_urls)
+
+
+def whole_text(text: str, media_urls: Sequence[str]) -> Rendered:
+    """Count what the carrier bills for a text that is whole: what looks like a field in it stays as it is.
 
     Source: messaging facts, section 2 (an MMS counts as one part).
     """
-    text = render(content, fields)
     counted = segments(text)
     return Rendered(text, counted.encoding, 1 if media_urls else max(counted.segments, 1))

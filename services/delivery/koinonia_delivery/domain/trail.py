@@ -61,6 +61,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     is_fresh: bool
     now: datetime
     test: bool = False
+    quiet_until: datetime | None = None  # it waits for the end of its church's quiet hours
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,7 +209,8 @@ def _waits_for(standing: Standing) -> tuple[str, datetime | None]:
             if standing.resend
             else "the carrier is asked"
         )
-        return f"Nobody knows yet whether the carrier has it; {what}.", standing.due_at
+        until = standing.quiet_until if standing.resend and standing.quiet_until is not None else standing.due_at
+        return f"Nobody knows yet whether the carrier has it; {what}.", until
     return _in_the_queue(standing)
 
 
@@ -221,6 +223,8 @@ def _in_the_queue(standing: Standing) -> tuple[str, datetime | None]:
         return "It waits: the number that it is sent from cannot send at the moment.", None
     if not standing.is_fresh:
         return "It waits: sending rests until it is sure that every opt-out is known.", None
+    if standing.quiet_until is not None:
+        return "It waits for the end of the church's quiet hours.", standing.quiet_until
     if standing.due_at is not None and standing.due_at > standing.now:
         return "It waits, and is tried again.", standing.due_at
     if standing.next_free_at is not None and standing.next_free_at > standing.now + TURN:

@@ -163,12 +163,12 @@ _CANCEL_ROWS = statement(
         WHERE recipients.id = ANY (ARRAY(SELECT task.recipient_id FROM task))
             AND recipients.id BETWEEN $2 AND $3
             AND recipients.status = 'queued'
-        RETURNING recipients.id, recipients.segments
+        RETURNING recipients.branch_id
     ),
     finished AS (
         DELETE FROM work USING task WHERE work.recipient_id = task.recipient_id
     )
-    SELECT count(*) FROM cancelled
+    SELECT branch_id, count(*) AS rows FROM cancelled GROUP BY branch_id
     """,
 )
 
@@ -301,18 +301,18 @@ async def cancel_rows(tx: Transaction, broadcast: Cancelled, limit: int) -> list
     if broadcast.dispatched_at is None:
         return []
     first, last = id_floor(broadcast.dispatched_at), id_ceiling(broadcast.dispatched_at)
-    count = await tx.fetch_value(_CANCEL_ROWS, broadcast.message_id, first, last, limit)
-    if not count:
-        return []
+    rows = await tx.fetch(_CANCEL_ROWS, broadcast.message_id, first, last, limit)
     return [
         Change(
             church_id=broadcast.church_id,
             source_id=broadcast.message_id,
             kind="broadcast",
+            branch_id=row["branch_id"],
             was="queued",
             became="cancelled",
-            rows=count,
+            rows=row["rows"],
         )
+        for row in rows
     ]
 
 
@@ -369,7 +369,7 @@ _MOVE = statement(
         JOIN work ON work.source_id = moving.message_id
         WHERE work.recipient_id > $3
             AND work.recipient_id <= $4
-            AND work.priority = 1
+            AND work.priority <> 0
             AND work.state = CASE WHEN $5 THEN 'ready' ELSE 'paused' END
         ORDER BY work.recipient_id
         LIMIT $6

@@ -1,14 +1,17 @@
 """Claiming: the statements of one transaction; ``koinonia_delivery.claims`` has the reasons for their order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from koinonia.db import Transaction, statement
+from koinonia.quiet_hours import QuietTime
 from koinonia_delivery.domain.choosing import HORIZON_SECONDS, Candidate, Choice, Clock
+from koinonia_delivery.domain.priorities import BROADCAST, IN_TURN
 from koinonia_delivery.domain.states import Change
+from koinonia_delivery.store.lanes import hours_of
 
 FRESH_SECONDS = 15.0
 """How old our knowledge of opt-outs may be."""
@@ -35,7 +38,8 @@ async def is_fresh(tx: Transaction) -> bool:
 
 
 # Urgent lanes, and those that wait longest. What another claim has locked, or who is waking a lane, is passed over. The
-# churches' advisory locks are taken in their order, by the outer query.
+# churches' advisory locks are taken in their order, by the outer query. The hours stand in the rows that are locked, so
+# that they are those of now: by older ones, a lane whose hours were just switched off would sleep until their end.
 _LOCK_LANES = statement(
     "claims.lock_lanes",
     """
@@ -46,7 +50,7 @@ _LOCK_LANES = statement(
             AND (backlog_oldest_at IS NULL OR backlog_oldest_at > clock_timestamp() - make_interval(secs => $2))
     ),
     urgent AS MATERIALIZED (
-        SELECT lanes.church_id, lanes.wake_at
+        SELECT lanes.church_id, lanes.wake_at, lanes.quiet_timezone, lanes.quiet_from, lanes.quiet_until
         FROM lanes
         WHERE lanes.urgent_at <= statement_timestamp() AND EXISTS (SELECT FROM fresh)
         ORDER BY lanes.urgent_at
@@ -54,7 +58,7 @@ _LOCK_LANES = statement(
         FOR UPDATE SKIP LOCKED
     ),
     awake AS MATERIALIZED (
-        SELECT lanes.church_id, lanes.wake_at
+        SELECT lanes.church_id, lanes.wake_at, lanes.quiet_timezone, lanes.quiet_from, lanes.quiet_until
         FROM lanes
         WHERE lanes.wake_at <= statement_timestamp() AND EXISTS (SELECT FROM fresh)
         ORDER BY lanes.wake_at
@@ -62,7 +66,7 @@ _LOCK_LANES = statement(
         FOR UPDATE SKIP LOCKED
     )
     SELECT
-        lane.church_id, lane.wake_at,
+        lane.*, clock_timestamp() AS now,
         pg_advisory_xact_lock_shared(hashtextextended('delivery.church.' || lane.church_id, 0))
     FROM (
         SELECT * FROM urgent
@@ -74,15 +78,19 @@ _LOCK_LANES = statement(
 )
 
 
-async def lock_lanes(tx: Transaction, limit: int) -> list[UUID]:
+async def lock_lanes(tx: Transaction, limit: int) -> dict[UUID, QuietTime | None]:
     """Lock the lanes of churches that have something to send, the longest waiting first; none while our knowledge is
-    stale. Up to ``limit`` of those with urgent texts, and as many of all.
+    stale. Up to ``limit`` of those with urgent texts, and as many of all. With each, its quiet time of now or the next.
 
     Holds of these churches are kept waiting until this transaction ends, and those that are being stored are waited
     for: the next statement takes its snapshot after that, so that it sees every hold that was stored.
     """
     rows = await tx.fetch(_LOCK_LANES, limit, FRESH_SECONDS)
-    return [row["church_id"] for row in sorted(rows, key=lambda row: (row["wake_at"], row["church_id"]))]
+    lanes: dict[UUID, QuietTime | None] = {}
+    for row in sorted(rows, key=lambda row: (row["wake_at"], row["church_id"])):
+        hours = hours_of(row)
+        lanes[row["church_id"]] = None if hours is None else hours.next(row["now"])
+    return lanes
 
 
 _NEXT_WAKE = statement(
@@ -134,24 +142,33 @@ IS_HELD = """EXISTS (
 
 # Per number and priority, texts in the order of their acceptance, no more than the number can send within the horizon.
 # "following" is when the next one after them is due: the n-th, if n were locked. Where others have some of them locked,
-# or where the room is used up, it lies in the past, so that the lane does not go to sleep over them.
+# or where the room is used up, it lies in the past, so that the lane does not go to sleep over them; in quiet hours it
+# is their end. Who has a text of a broadcast sent again by itself waits for it: it goes in quiet hours, too.
 _PICK = statement(
     "claims.pick",
     f"""
     WITH moment AS MATERIALIZED (
         SELECT clock_timestamp() AS now
     ),
+    quiet AS MATERIALIZED (
+        SELECT quiet.church_id, quiet.ends_at
+        FROM unnest($7::uuid[], $8::timestamptz[], $9::timestamptz[]) AS quiet (church_id, begins_at, ends_at)
+        CROSS JOIN moment
+        WHERE quiet.begins_at <= moment.now AND moment.now < quiet.ends_at
+    ),
     clock AS MATERIALIZED (
         SELECT
             numbers.id, numbers.church_id, numbers.next_free_at, numbers.segments_per_second, numbers.phone,
-            numbers.messaging_profile_id, class.priority,
+            numbers.messaging_profile_id, class.priority, quiet.ends_at AS rests_until,
             CASE
+                WHEN quiet.ends_at IS NOT NULL THEN 0
                 WHEN numbers.next_free_at > moment.now + make_interval(secs => $3) THEN 0
                 ELSE least($2, ceil($3 * numbers.segments_per_second) + $4)::bigint
             END AS room
         FROM numbers
-        CROSS JOIN (VALUES (0::smallint), (1::smallint)) AS class (priority)
+        CROSS JOIN unnest($10::smallint[]) AS class (priority)
         CROSS JOIN moment
+        LEFT JOIN quiet ON quiet.church_id = numbers.church_id AND class.priority = $11
         WHERE numbers.church_id = ANY ($1::uuid[]) AND numbers.status = 'active'
     ),
     task AS MATERIALIZED (
@@ -181,7 +198,7 @@ _PICK = statement(
         SELECT
             clock.id, clock.priority,
             (
-                SELECT work.due_at
+                SELECT greatest(work.due_at, clock.rests_until)
                 FROM work
                 WHERE work.number_id = clock.id
                     AND work.priority = clock.priority
@@ -206,7 +223,7 @@ _PICK = statement(
             WHEN broadcasts.cancelled_at IS NOT NULL THEN 'cancelled'
             WHEN task.do_not_send_after < moment.now THEN 'expired'
             -- One that a person sends again by itself, before broadcasts, goes all the same.
-            WHEN task.priority = 1 AND broadcasts.paused_at IS NOT NULL THEN 'paused'
+            WHEN task.priority <> 0 AND broadcasts.paused_at IS NOT NULL THEN 'paused'
             WHEN task.passes_suppression THEN NULL
             WHEN {IS_SUPPRESSED} THEN 'suppressed'
             WHEN {IS_WITHDRAWN} THEN 'withdrawn'
@@ -238,14 +255,27 @@ class Picked(msgspec.Struct, frozen=True, kw_only=True):
     candidates: list[Candidate]
 
 
-async def pick(tx: Transaction, church_ids: Sequence[UUID], per_number: int, *, resend: bool) -> Picked:
+async def pick(tx: Transaction, lanes: Mapping[UUID, QuietTime | None], per_number: int, *, resend: bool) -> Picked:
     """The clocks of these churches and what they may send next, locked, with what stands in its way.
 
+    ``lanes``: the churches, with their quiet times, in which broadcasts that are not urgent have no room.
     ``per_number``: how many of a number at most, of each priority; ``resend``: unknown ones too, since the carrier
     honours keys.
     """
+    quiet = {church_id: time for church_id, time in lanes.items() if time is not None}
     rows = await tx.fetch(
-        _PICK, list(church_ids), per_number, HORIZON_SECONDS, OBSTACLES_ROOM, int(REPEAT_HOURS), resend
+        _PICK,
+        list(lanes),
+        per_number,
+        HORIZON_SECONDS,
+        OBSTACLES_ROOM,
+        int(REPEAT_HOURS),
+        resend,
+        list(quiet),
+        [time.begins_at for time in quiet.values()],
+        [time.ends_at for time in quiet.values()],
+        IN_TURN,
+        BROADCAST,
     )
     following = {(row["number_id"], row["priority"]): row["following_at"] for row in rows}
     clocks = {
@@ -256,7 +286,7 @@ async def pick(tx: Transaction, church_ids: Sequence[UUID], per_number: int, *, 
             segments_per_second=row["segments_per_second"],
             sender=row["phone"],
             messaging_profile_id=row["messaging_profile_id"],
-            following_at=(following[row["number_id"], 0], following[row["number_id"], 1]),
+            following_at={priority: following[row["number_id"], priority] for priority in IN_TURN},
         )
         for row in {row["number_id"]: row for row in rows if row["number_id"] is not None}.values()
     }
@@ -417,7 +447,8 @@ _PUT_ASIDE = statement(
         FROM closing
         WHERE recipients.id = closing.id AND recipients.status = 'queued'
         RETURNING
-            recipients.church_id, recipients.source_id, recipients.kind, 'queued' AS was, recipients.status AS became
+            recipients.church_id, recipients.source_id, recipients.kind, recipients.branch_id, 'queued' AS was,
+            recipients.status AS became
     ),
     finished AS (
         DELETE FROM work USING closing WHERE work.recipient_id = closing.id
@@ -445,9 +476,9 @@ _PUT_ASIDE = statement(
             doubtful.attempt, doubtful.due_at
         FROM doubtful
     )
-    SELECT church_id, source_id, kind, was, became, count(*) AS rows
+    SELECT church_id, source_id, kind, branch_id, was, became, count(*) AS rows
     FROM closed
-    GROUP BY church_id, source_id, kind, was, became
+    GROUP BY church_id, source_id, kind, branch_id, was, became
     """,
 )
 
@@ -479,6 +510,7 @@ async def put_aside(
             church_id=row["church_id"],
             source_id=row["source_id"],
             kind=row["kind"],
+            branch_id=row["branch_id"],
             was=row["was"],
             became=row["became"],
             rows=row["rows"],

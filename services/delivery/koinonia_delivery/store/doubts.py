@@ -29,7 +29,7 @@ _REAP = statement(
         SET status = 'unknown', error_message = $2
         FROM task  -- row by row, each in its own partition
         WHERE recipients.id = task.recipient_id AND recipients.status = 'sending'
-        RETURNING recipients.id, recipients.church_id, recipients.source_id, recipients.kind
+        RETURNING recipients.id, recipients.church_id, recipients.source_id, recipients.kind, recipients.branch_id
     ),
     waiting AS (
         UPDATE work
@@ -52,10 +52,10 @@ _REAP = statement(
         LEFT JOIN changed ON changed.id = task.recipient_id
     )
     SELECT
-        church_id, source_id, kind, 'sending' AS was, 'unknown' AS became, 0 AS segments, false AS newly_accepted,
-        count(*) AS rows
+        church_id, source_id, kind, branch_id, 'sending' AS was, 'unknown' AS became, 0 AS segments,
+        false AS newly_accepted, count(*) AS rows
     FROM changed
-    GROUP BY church_id, source_id, kind
+    GROUP BY church_id, source_id, kind, branch_id
     """,
 )
 
@@ -165,8 +165,8 @@ _GIVE_UP = statement(
         FROM before
         WHERE recipients.id = before.id
         RETURNING
-            recipients.id, recipients.church_id, recipients.source_id, recipients.kind, before.status AS was,
-            recipients.settled_at
+            recipients.id, recipients.church_id, recipients.source_id, recipients.kind, recipients.branch_id,
+            before.status AS was, recipients.settled_at
     ),
     finished AS (
         DELETE FROM work USING task WHERE work.recipient_id = task.recipient_id
@@ -178,10 +178,10 @@ _GIVE_UP = statement(
         JOIN task ON task.recipient_id = changed.id
     )
     SELECT
-        church_id, source_id, kind, was, 'unconfirmed' AS became, 0 AS segments, false AS newly_accepted,
+        church_id, source_id, kind, branch_id, was, 'unconfirmed' AS became, 0 AS segments, false AS newly_accepted,
         count(*) AS rows
     FROM changed
-    GROUP BY church_id, source_id, kind, was
+    GROUP BY church_id, source_id, kind, branch_id, was
     """,
 )
 

@@ -4,6 +4,7 @@ An open copy is left as it is, since what becomes of it is still to be counted a
 closed.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -16,12 +17,12 @@ ROWS = 1000
 PASSED_ROWS = 10_000
 """Looked at in one transaction, whosever they are."""
 
-_FIND_PHONES = statement("member_phones.find", "SELECT phone_index FROM member_phones WHERE member_id = $1")
+_FIND_PHONES = statement("member_phones.find", "SELECT phone_index FROM member_phones WHERE member_id = ANY ($1)")
 
 
-async def find_phones(tx: Transaction, member_id: UUID) -> list[bytes]:
-    """The phones that a member has or had."""
-    return [row["phone_index"] for row in await tx.fetch(_FIND_PHONES, member_id)]
+async def find_phones(tx: Transaction, members: Collection[UUID]) -> list[bytes]:
+    """The phones that the records of a member have or had."""
+    return [row["phone_index"] for row in await tx.fetch(_FIND_PHONES, list(members))]
 
 
 # Who shares the phone keeps the copy: it stays theirs, without the text, which was written to one of them by name.
@@ -29,10 +30,11 @@ _BLANK_MEMBER = statement(
     "recipients.blank_member",
     """
     WITH copy AS MATERIALIZED (
-        SELECT recipients.id, array_remove(recipients.member_ids, $1) AS others
+        SELECT recipients.id,
+            ARRAY(SELECT other FROM unnest(recipients.member_ids) AS other WHERE other <> ALL ($1)) AS others
         FROM recipients
         WHERE recipients.phone_index = ANY ($2)
-            AND $1 = ANY (recipients.member_ids)
+            AND recipients.member_ids && $1
             AND recipients.settled_at IS NOT NULL
         ORDER BY recipients.id
         LIMIT $3
@@ -49,12 +51,12 @@ _BLANK_MEMBER = statement(
 )
 
 
-async def blank_member(tx: Transaction, member_id: UUID, phones: list[bytes], nobody: bytes) -> int:
-    """Blank up to ``ROWS`` closed copies that name a member at these phones; answers how many.
+async def blank_member(tx: Transaction, members: Collection[UUID], phones: list[bytes], nobody: bytes) -> int:
+    """Blank up to ``ROWS`` closed copies that name a member by any record at these phones; answers how many.
 
     ``nobody``: the ciphertext that stands in place of a phone's.
     """
-    return await tx.execute(_BLANK_MEMBER, member_id, phones, ROWS, ERASED, nobody)
+    return await tx.execute(_BLANK_MEMBER, list(members), phones, ROWS, ERASED, nobody)
 
 
 _BLANK_PHONE = statement(
@@ -88,23 +90,23 @@ _COUNT_OPEN = statement(
     FROM recipients
     WHERE recipients.phone_index = ANY ($1)
         AND recipients.settled_at IS NULL
-        AND ($2::uuid IS NULL OR $2 = ANY (recipients.member_ids))
+        AND ($2::uuid[] IS NULL OR recipients.member_ids && $2)
     """,
 )
 
 
-async def count_open(tx: Transaction, phones: list[bytes], member_id: UUID | None = None) -> int:
-    """How many open copies went or go to these phones, and name the member where one is given."""
-    found: int = await tx.fetch_value(_COUNT_OPEN, phones, member_id)
+async def count_open(tx: Transaction, phones: list[bytes], members: Collection[UUID] | None = None) -> int:
+    """How many open copies went or go to these phones, and name one of the members where they are given."""
+    found: int = await tx.fetch_value(_COUNT_OPEN, phones, None if members is None else list(members))
     return found
 
 
-_FORGET_MEMBER = statement("member_phones.delete", "DELETE FROM member_phones WHERE member_id = $1")
+_FORGET_MEMBER = statement("member_phones.delete", "DELETE FROM member_phones WHERE member_id = ANY ($1)")
 
 
-async def forget_member(tx: Transaction, member_id: UUID) -> None:
-    """Delete which phones a member has or had; its copies cannot be found by it any more."""
-    await tx.execute(_FORGET_MEMBER, member_id)
+async def forget_member(tx: Transaction, members: Collection[UUID]) -> None:
+    """Delete which phones a member's records have or had; its copies cannot be found by it any more."""
+    await tx.execute(_FORGET_MEMBER, list(members))
 
 
 # A church's copies stand in no index of their own: the rows of all churches are passed in the order of their ids.
@@ -125,6 +127,17 @@ async def find_end(tx: Transaction, after: UUID, before: datetime) -> UUID | Non
     return found
 
 
+_LIST_CHURCHES = statement(
+    "recipients.list_churches",
+    "SELECT DISTINCT church_id FROM recipients WHERE id > $1 AND id <= $2 AND church_id = ANY ($3)",
+)
+
+
+async def list_churches(tx: Transaction, after: UUID, to: UUID, churches: Collection[UUID]) -> list[UUID]:
+    """Which of these churches have copies between two ids; across churches."""
+    return [row["church_id"] for row in await tx.fetch(_LIST_CHURCHES, after, to, list(churches))]
+
+
 _DELETE_BETWEEN = statement(
     "recipients.delete_between",
     """
@@ -132,17 +145,24 @@ _DELETE_BETWEEN = statement(
         DELETE FROM recipients
         WHERE id > $1 AND id <= $2 AND settled_at IS NOT NULL
         RETURNING id
-    ), told AS (
+    ),
+    told AS (
         DELETE FROM trail
         USING gone
         WHERE trail.id = gone.id AND trail.id > $1 AND trail.id <= $2
     )
-    SELECT count(*) FROM gone
+    SELECT
+        (SELECT count(*) FROM gone) AS gone,
+        (SELECT id FROM recipients WHERE id > $1 AND id <= $2 AND settled_at IS NULL ORDER BY id LIMIT 1) AS oldest
     """,
 )
 
 
-async def delete_between(tx: Transaction, after: UUID, to: UUID) -> int:
-    """Delete the closed copies of the tenant between two ids, and their trails; answers how many copies."""
-    deleted: int = await tx.fetch_value(_DELETE_BETWEEN, after, to)
-    return deleted
+async def delete_between(tx: Transaction, after: UUID, to: UUID) -> tuple[int, UUID | None]:
+    """Delete the closed copies of the tenant between two ids, and their trails.
+
+    Answers how many copies, and the oldest open one that is left.
+    """
+    row = await tx.fetch_row(_DELETE_BETWEEN, after, to)
+    assert row is not None, "two values are one row"  # noqa: S101
+    return row["gone"], row["oldest"]

@@ -29,7 +29,7 @@ _MEASURE = statement(
     broadcast AS (
         SELECT work.due_at
         FROM work
-        WHERE work.state = 'ready' AND work.priority = 1
+        WHERE work.state = 'ready' AND work.priority <> 0
         LIMIT $1
     ),
     waiting (number_id, place) AS (
@@ -51,11 +51,12 @@ _MEASURE = statement(
         SELECT (
             SELECT work.due_at
             FROM work
-            WHERE work.number_id = waiting.number_id AND work.state = 'ready' AND work.priority = 1
+            WHERE work.number_id = waiting.number_id AND work.state = 'ready' AND work.priority = class.priority
             ORDER BY work.due_at
             LIMIT 1
         ) AS due_at
         FROM waiting
+        CROSS JOIN (VALUES (1::smallint), (2::smallint)) AS class (priority)
     ),
     open AS (
         SELECT work.state, work.due_at, coalesce(work.group_started_at, work.due_at) AS since
@@ -143,7 +144,7 @@ _LIST_NUMBERS = statement(
         FROM (
             SELECT work.recipient_id
             FROM work
-            WHERE work.number_id = numbers.id AND work.state = 'ready' AND work.priority IN (0, 1)
+            WHERE work.number_id = numbers.id AND work.state = 'ready' AND work.priority IN (0, 1, 2)
             ORDER BY work.priority DESC, work.due_at DESC, work.recipient_id DESC
             LIMIT 1
         ) AS put_off

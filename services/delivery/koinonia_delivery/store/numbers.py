@@ -167,21 +167,6 @@ async def pause_church(tx: Transaction, version: int, paused_at: datetime | None
     return await tx.execute(_PAUSE_CHURCH, tx.tenant, version, paused_at) == 1
 
 
-_WAKE_LANE = statement(
-    "lanes.wake",
-    """
-    INSERT INTO lanes (church_id, wake_at)
-    VALUES ($1, clock_timestamp())
-    ON CONFLICT (church_id) DO UPDATE SET wake_at = least(lanes.wake_at, excluded.wake_at)
-    """,
-)
-
-
-async def wake_lane(tx: Transaction) -> None:
-    """Lock the church's lane and wake it: before its numbers are changed, as a claim locks them; some may have work."""
-    await tx.execute(_WAKE_LANE, tx.tenant)
-
-
 _JUDGE = statement(
     "numbers.judge",
     f"""

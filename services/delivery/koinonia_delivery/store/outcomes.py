@@ -94,9 +94,9 @@ _SETTLE = statement(
         CROSS JOIN moment
         WHERE recipients.id = before.id
         RETURNING
-            recipients.id, recipients.church_id, recipients.source_id, recipients.kind, before.status AS was,
-            recipients.status AS became, recipients.segments, recipients.phone_index, outcome.opted_out,
-            outcome.result, outcome.wait_seconds, task.group_started_at,
+            recipients.id, recipients.church_id, recipients.source_id, recipients.kind, recipients.branch_id,
+            before.status AS was, recipients.status AS became, recipients.segments, recipients.phone_index,
+            outcome.opted_out, outcome.result, outcome.wait_seconds, task.group_started_at,
             outcome.attempt, outcome.error_code, outcome.error_message, task.claimed_at,
             (outcome.result = 'refused' AND outcome.error_code IS NOT NULL)::integer AS refusals,
             CASE WHEN recipients.status = 'failed' THEN recipients.error_code END AS failure_code,
@@ -157,9 +157,10 @@ _SETTLE = statement(
         CROSS JOIN moment
         WHERE changed.result <> 'returned' AND (changed.result <> 'accepted' OR changed.was = 'unknown')
     )
-    SELECT church_id, source_id, kind, was, became, segments, newly_accepted, failure_code, count(*) AS rows
+    SELECT
+        church_id, source_id, kind, branch_id, was, became, segments, newly_accepted, failure_code, count(*) AS rows
     FROM changed
-    GROUP BY church_id, source_id, kind, was, became, segments, newly_accepted, failure_code
+    GROUP BY church_id, source_id, kind, branch_id, was, became, segments, newly_accepted, failure_code
     """,
 )
 
@@ -201,6 +202,7 @@ def change_of(row: asyncpg.Record) -> Change:
         church_id=row["church_id"],
         source_id=row["source_id"],
         kind=row["kind"],
+        branch_id=row["branch_id"],
         was=row["was"],
         became=row["became"],
         rows=row["rows"],

@@ -73,8 +73,8 @@ _APPLY = statement(
         WHERE recipients.id = judged.id
             AND (judged.became <> judged.was OR judged.newly_accepted)
         RETURNING
-            recipients.id, recipients.church_id, recipients.source_id, recipients.kind, judged.was, judged.became,
-            recipients.segments, judged.newly_accepted,
+            recipients.id, recipients.church_id, recipients.source_id, recipients.kind, recipients.branch_id,
+            judged.was, judged.became, recipients.segments, judged.newly_accepted,
             CASE WHEN judged.became = 'undelivered' THEN judged.error_code END AS failure_code
     ),
     finished AS (
@@ -115,7 +115,7 @@ _APPLY = statement(
     )
     SELECT
         before.id, changed.id IS NOT NULL AS is_changed, changed.church_id, changed.source_id, changed.kind,
-        changed.was, changed.became, changed.segments, changed.newly_accepted, changed.failure_code
+        changed.branch_id, changed.was, changed.became, changed.segments, changed.newly_accepted, changed.failure_code
     FROM before
     LEFT JOIN changed ON changed.id = before.id
     """,
@@ -146,6 +146,7 @@ async def apply(
             church_id=row["church_id"],
             source_id=row["source_id"],
             kind=row["kind"],
+            branch_id=row["branch_id"],
             was=row["was"],
             became=row["became"],
             segments=row["segments"],

@@ -27,6 +27,7 @@ class NewRecipient(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     encoding: Encoding
     segments: int
+    branch_id: UUID | None = None  # of a broadcast's: whose people it is counted with
     left_out: str | None = None  # why this number gets no text
     left_out_sentence: str | None = None
 
@@ -70,15 +71,16 @@ _STORE = statement(
             END AS status
         FROM unnest(
             $1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::text[], $7::smallint[], $8::text[],
-            $9::text[]
+            $9::text[], $26::uuid[]
         ) AS incoming (
-            id, member_ids, phone_index, phone_ciphertext, text, encoding, segments, left_out, left_out_sentence
+            id, member_ids, phone_index, phone_ciphertext, text, encoding, segments, left_out, left_out_sentence,
+            branch_id
         )
     ),
     stored AS (
         INSERT INTO recipients (
             id, church_id, source_id, kind, status, segments, encoding, number_id, member_ids, phone_index,
-            phone_ciphertext, text, media_urls, error_code, error_message, settled_at, traceparent, test
+            phone_ciphertext, text, media_urls, error_code, error_message, settled_at, traceparent, test, branch_id
         )
         SELECT
             incoming.id, $10, $11, $12, incoming.status, incoming.segments, incoming.encoding, $13,
@@ -86,11 +88,11 @@ _STORE = statement(
             CASE WHEN incoming.status = 'suppressed' THEN coalesce(incoming.left_out, 'suppressed') END,
             CASE WHEN incoming.status = 'suppressed' THEN coalesce(incoming.left_out_sentence, $20) END,
             CASE WHEN incoming.status <> 'queued' THEN clock_timestamp() END,
-            CASE WHEN $12 <> 'broadcast' THEN $21 END, $25
+            CASE WHEN $12 <> 'broadcast' THEN $21 END, $25, incoming.branch_id
         FROM incoming
         ORDER BY incoming.id
         ON CONFLICT (id) DO NOTHING
-        RETURNING id, status, segments, phone_index
+        RETURNING id, status, segments, phone_index, branch_id
     ),
     queued AS (
         INSERT INTO work (
@@ -108,11 +110,12 @@ _STORE = statement(
         WHERE stored.status = 'queued' AND $25
     )
     SELECT
+        stored.branch_id,
         stored.status,
         count(*) AS rows,
         CASE WHEN stored.status = 'queued' THEN pg_notify($22, '')::text END AS woken
     FROM stored
-    GROUP BY stored.status
+    GROUP BY stored.branch_id, stored.status
     """,
 )
 
@@ -152,12 +155,14 @@ async def store(
         source.correlation_id,
         "paused" if source.is_paused else "ready",
         source.test,
+        [each.branch_id for each in recipients],
     )
     return [
         Change(
             church_id=church_id,
             source_id=source.source_id,
             kind=source.kind,
+            branch_id=row["branch_id"],
             was=None,
             became=row["status"],
             rows=row["rows"],
@@ -264,6 +269,43 @@ async def list_page(
     rows = await tx.fetch(_LIST_FREQUENT, *bounds, status, LOOKED_AT_ROWS)
     ended = len(rows) < limit and bool(rows) and rows[-1]["place"] == LOOKED_AT_ROWS
     return [recipient_of(row) for row in rows if row["wanted"]], rows[-1]["id"] if ended else None
+
+
+# Each state by its own range of the index, and of each no more than the page can take.
+_LIST_FAILED = statement(
+    "recipients.list_failed",
+    f"""
+    SELECT {COLUMNS}
+    FROM (
+        SELECT found.id
+        FROM unnest($5::text[]) AS wanted (status)
+        CROSS JOIN LATERAL (
+            SELECT problems.id
+            FROM problems
+            WHERE problems.source_id = $3 AND problems.status = wanted.status AND problems.id > $1
+                AND problems.id <= $2
+            ORDER BY problems.id
+            LIMIT $4
+        ) AS found
+        ORDER BY found.id
+        LIMIT $4
+    ) AS problem
+    JOIN recipients ON recipients.id = problem.id
+    ORDER BY problem.id
+    """,
+)
+NOT_REACHED: tuple[RecipientStatus, ...] = ("failed", "undelivered", "expired")
+"""How a copy ends for good that did not reach its phone, though it was to."""
+
+
+async def list_failed(
+    tx: Transaction, message_id: UUID, dispatched_at: datetime, *, after: UUID | None, limit: int
+) -> list[Recipient]:
+    """Those whom a message did not reach for good, in the order of their ids."""
+    first = UUID(int=id_floor(dispatched_at).int - 1)
+    start = first if after is None or after < first else after
+    rows = await tx.fetch(_LIST_FAILED, start, id_ceiling(dispatched_at), message_id, limit, NOT_REACHED)
+    return [recipient_of(row) for row in rows]
 
 
 _FIND = statement(

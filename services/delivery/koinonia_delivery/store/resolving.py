@@ -15,7 +15,7 @@ _LOCK_WORK = statement(
 )
 _LOCK = statement(
     "recipients.lock",
-    "SELECT status, test FROM recipients WHERE id = $1 AND source_id = $2 FOR UPDATE",
+    "SELECT status, branch_id, test FROM recipients WHERE id = $1 AND source_id = $2 FOR UPDATE",
 )
 
 
@@ -25,6 +25,7 @@ class Locked(msgspec.Struct, frozen=True, kw_only=True):
     status: RecipientStatus
     is_under_way: bool  # a worker is calling the carrier
     is_test: bool
+    branch_id: UUID | None = None
 
 
 async def lock(tx: Transaction, recipient_id: UUID, message_id: UUID) -> Locked | None:
@@ -33,7 +34,9 @@ async def lock(tx: Transaction, recipient_id: UUID, message_id: UUID) -> Locked 
     row = await tx.fetch_row(_LOCK, recipient_id, message_id)
     if row is None:
         return None
-    return Locked(status=row["status"], is_under_way=state == "sending", is_test=row["test"])
+    return Locked(
+        status=row["status"], is_under_way=state == "sending", is_test=row["test"], branch_id=row["branch_id"]
+    )
 
 
 _CLOSE = statement(

@@ -149,7 +149,7 @@ _APPLY = statement(
         WHERE recipients.id = step.id AND recipients.test AND recipients.status = step.was
             AND step.became <> step.was
         RETURNING
-            recipients.church_id, recipients.source_id, recipients.kind, step.was, step.became,
+            recipients.church_id, recipients.source_id, recipients.kind, recipients.branch_id, step.was, step.became,
             CASE WHEN step.became IN ('failed', 'undelivered') THEN step.error_code END AS failure_code
     ),
     waiting AS (
@@ -169,9 +169,9 @@ _APPLY = statement(
     forgotten AS (
         DELETE FROM test_work WHERE test_work.recipient_id = ANY ($7::uuid[])
     )
-    SELECT church_id, source_id, kind, was, became, failure_code, count(*) AS rows
+    SELECT church_id, source_id, kind, branch_id, was, became, failure_code, count(*) AS rows
     FROM changed
-    GROUP BY church_id, source_id, kind, was, became, failure_code
+    GROUP BY church_id, source_id, kind, branch_id, was, became, failure_code
     """,
 )
 
@@ -194,6 +194,7 @@ async def apply(tx: Transaction, steps: Mapping[UUID, Step], gone: Sequence[UUID
             church_id=row["church_id"],
             source_id=row["source_id"],
             kind=row["kind"],
+            branch_id=row["branch_id"],
             was=row["was"],
             became=row["became"],
             rows=row["rows"],

@@ -5,8 +5,10 @@ from uuid import UUID
 import msgspec
 
 from koinonia.db import Transaction, statement
+from koinonia_delivery.domain.priorities import BROADCAST
 from koinonia_delivery.domain.trail import Note, Standing
 from koinonia_delivery.store.claims import FRESH_SECONDS
+from koinonia_delivery.store.lanes import hours_of
 
 _FIND_STANDING = statement(
     "trail.find_standing",
@@ -17,6 +19,8 @@ _FIND_STANDING = statement(
         recipients.sent_at, recipients.delivered_at, recipients.settled_at, recipients.test,
         coalesce(work.traceparent, test_work.traceparent, recipients.traceparent) AS traceparent,
         work.state AS work_state, work.due_at, work.resend, numbers.status AS number_status, numbers.next_free_at,
+        CASE WHEN work.priority = $4 THEN lanes.quiet_timezone END AS quiet_timezone,
+        lanes.quiet_from, lanes.quiet_until,
         (
             SELECT min(holds.occurred_at)
             FROM holds
@@ -36,6 +40,7 @@ _FIND_STANDING = statement(
     LEFT JOIN work ON work.recipient_id = recipients.id
     LEFT JOIN test_work ON test_work.recipient_id = recipients.id
     LEFT JOIN numbers ON numbers.id = recipients.number_id
+    LEFT JOIN lanes ON lanes.church_id = recipients.church_id
     LEFT JOIN suppressions
         ON suppressions.church_id = recipients.church_id AND suppressions.phone_index = recipients.phone_index
     WHERE recipients.id = $1 AND ($2::uuid IS NULL OR recipients.source_id = $2)
@@ -45,8 +50,12 @@ _FIND_STANDING = statement(
 
 async def find_standing(tx: Transaction, recipient_id: UUID, source_id: UUID | None) -> Standing | None:
     """How a recipient stands; ``source_id``: only one of this message."""
-    row = await tx.fetch_row(_FIND_STANDING, recipient_id, source_id, FRESH_SECONDS)
-    return None if row is None else msgspec.convert(dict(row), Standing)
+    row = await tx.fetch_row(_FIND_STANDING, recipient_id, source_id, FRESH_SECONDS, BROADCAST)
+    if row is None:
+        return None
+    hours = hours_of(row)
+    quiet_until = None if hours is None else hours.end_for(row["now"])
+    return msgspec.convert({**dict(row), "quiet_until": quiet_until}, Standing)
 
 
 _LIST_NOTES = statement(

@@ -165,6 +165,7 @@ class World:
                 phone_ciphertext=each.phone_ciphertext,
                 fields=each.fields,
                 left_out=each.left_out,
+                branch_id=each.branch_id,
             )
             for each in people
         ]

@@ -11,6 +11,7 @@ from koinonia.ids import derived_id, new_id
 from koinonia.testing.servers import TestServers
 
 BEFORE = 3  # the last migration without problems and phones
+BEFORE_URGENT = 12  # the last whose code knows nothing of urgent broadcasts
 
 STORE = """
 INSERT INTO delivery.recipients (
@@ -18,6 +19,13 @@ INSERT INTO delivery.recipients (
     media_urls, settled_at
 )
 VALUES ($1, $2, $3, 'broadcast', $4, 1, 'GSM-7', $5, 'phone', 'sealed', 'hello', '{}', now())
+"""
+
+STORE_WORK = """
+INSERT INTO delivery.work (
+    recipient_id, church_id, source_id, number_id, phone_index, priority, segments, state, due_at, attempt
+)
+VALUES ($1, $2, $1, $3, 'phone', $4, 1, 'ready', now(), 0)
 """
 
 
@@ -66,5 +74,22 @@ async def test_problems_and_phones_of_older_rows_are_found_and_old_code_goes_on(
         assert [row[0] for row in await connection.fetch("SELECT status FROM delivery.problems")] == ["expired"]
         await connection.execute("DELETE FROM delivery.recipients")
         assert await connection.fetch("SELECT status FROM delivery.problems") == []
+    finally:
+        await connection.close()
+
+
+async def test_urgent_broadcasts_are_left_to_older_code_as_others(url: str) -> None:
+    """It asks for priorities 0 and 1."""
+    await runner.migrate(url, ["delivery"])
+    connection = await asyncpg.connect(url)
+    church, number = new_id(), new_id()
+    try:
+        for priority in (0, 1, 2):
+            await connection.execute(STORE_WORK, new_id(), church, number, priority)
+        newer = [step for step in runner.load("delivery") if step.version > BEFORE_URGENT]
+        await runner.roll_back(url, "delivery", len(newer))
+        rows = await connection.fetch("SELECT priority FROM delivery.work ORDER BY priority")
+        assert [row["priority"] for row in rows] == [0, 1, 1]
+        assert await connection.fetchval("SELECT wake_at IS NOT NULL FROM delivery.lanes")
     finally:
         await connection.close()

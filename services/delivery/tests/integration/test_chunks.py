@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from services.delivery.tests.integration.conftest import World
@@ -11,6 +13,7 @@ from koinonia.bus import FactMissing
 from koinonia.db.statistics import StatementLog
 from koinonia.events.compliance import ComplianceReplyRequested, SuppressionRemoved
 from koinonia.events.conversation import ReplyRequested
+from koinonia.events.delivery import TextRequested
 from koinonia.events.messaging import MessageCancelled
 from koinonia.ids import new_id
 from koinonia_delivery import chunks
@@ -134,6 +137,56 @@ async def test_a_reply_to_a_person_who_opted_out_is_not_sent(world: World) -> No
     wanted = reply(world, 9)
     await world.apply("delivery.texts", wanted)
     assert await world.statuses(wanted.reply_id) == ["suppressed"]
+
+
+def wish(world: World, number: int = 0, **fields: Any) -> TextRequested:
+    person = world.person(number)
+    content = "Your code is 123456. {{not a field|or is it}}"
+    values = {"purpose": "code", "content": content, "media_urls": (), "number_id": None, **fields}
+    return TextRequested(
+        text_id=new_id(),
+        phone_index=person.phone_index,
+        phone_ciphertext=person.phone_ciphertext,
+        requested_at=clock.now(),
+        **values,
+    )
+
+
+async def test_a_text_that_another_service_asks_for_twice_is_one_row_as_it_was_written_before_broadcasts(
+    world: World,
+) -> None:
+    await world.store(3)
+    envelope = world.envelope(wish(world, 9, content="Hi {{firstName|friend}}, and all"))
+    await world.apply("delivery.texts", envelope)
+    await world.apply("delivery.texts", envelope)
+    (row,) = await world.rows(envelope.data.text_id)
+    assert (row["kind"], row["text"]) == ("reply", "Hi {{firstName|friend}}, and all")
+    assert row["number_id"] == world.number_id
+    claimed = await world.claim(places=1)
+    assert [call.claimed.recipient_id for call in claimed.calls] == [row["id"]]
+
+
+async def test_a_text_that_another_service_asks_for_passes_no_opt_out(world: World) -> None:
+    await world.suppress(9)
+    wanted = wish(world, 9)
+    await world.apply("delivery.texts", wanted)
+    assert await world.statuses(wanted.text_id) == ["suppressed"]
+    assert (await world.claim()).calls == []
+
+
+async def test_a_text_that_comes_too_late_expires_and_is_never_sent(world: World) -> None:
+    wanted = wish(world, 9, do_not_send_after=clock.now() - timedelta(seconds=1))
+    await world.apply("delivery.texts", wanted)
+    assert (await world.claim()).calls == []
+    assert await world.statuses(wanted.text_id) == ["expired"]
+
+
+async def test_a_text_waits_for_the_churchs_number(world: World) -> None:
+    other = new_id()
+    envelope = world.envelope(wish(world), church_id=other)
+    with pytest.raises(FactMissing) as missing:
+        await world.apply("delivery.texts", envelope)
+    assert missing.value.fact_key == f"number:{other}"
 
 
 def compliance_reply(world: World, purpose: str) -> ComplianceReplyRequested:

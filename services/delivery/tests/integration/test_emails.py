@@ -517,8 +517,8 @@ async def test_an_erased_churchs_emails_are_deleted_and_not_sent_any_more(
     (claimed,) = await post.claim()
     later = clock.now() + timedelta(minutes=1)
     for church_id, left in ((new_id(), 3), (post.world.church_id, 0)):
-        await erasing.delete_older(post.world.database, archives, church_id, clock.now() - timedelta(days=1))
-        await erasing.delete_older(post.world.database, archives, church_id, later)
+        await erasing.delete_older(post.world.database, archives, [church_id], clock.now() - timedelta(days=1))
+        await erasing.delete_older(post.world.database, archives, [church_id], later)
         assert len(await post.rows()) == left
     await post.mailing(mailer)._send(claimed)
     assert server.mails == []

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from services.delivery.tests.integration.conftest import World, accepted, receipt
-from services.delivery.tests.integration.test_chunks import reply
+from services.delivery.tests.integration.test_chunks import reply, wish
 from services.delivery.tests.integration.test_consents import ANNA, BERT, member, tell
 
 from koinonia import api, clock
@@ -181,6 +181,15 @@ async def test_why_somebody_did_not_get_it_stands_beside_the_text(world: World) 
     assert abs((copy.created_at - clock.now()).total_seconds()) < 60
 
 
+async def test_a_code_and_a_draft_are_shown_with_no_member_whoevers_phone_they_go_to(world: World) -> None:
+    await tell(world, member(world, ANNA))
+    for purpose in ("code", "draft"):
+        wanted = wish(world, 0, purpose=purpose)
+        await world.apply("delivery.texts", wanted)
+        assert await world.statuses(wanted.text_id) == ["queued"]
+    assert await history(world, ANNA) == []
+
+
 async def test_another_churchs_member_is_unknown(world: World) -> None:
     await tell(world, member(world, ANNA))
     for church_id, member_id in ((new_id(), ANNA), (world.church_id, new_id())):
@@ -193,3 +202,14 @@ async def test_a_deleted_members_copies_stay_to_be_seen(world: World) -> None:
     await world.apply("delivery.chunks", shared_chunk(world, 0, ANNA))
     await tell(world, member(world, ANNA, version=2, deleted=True, phone_index=None, phone_ciphertext=None))
     assert len(await history(world, ANNA)) == 1
+
+
+async def test_what_went_to_a_merged_member_is_the_kept_ones_too_in_any_order(world: World) -> None:
+    ann = msgspec.structs.replace(member(world, ANNA, version=2), deleted=True, merged_into=BERT)
+    await tell(world, member(world, BERT, number=1), ann)
+    await tell(world, member(world, ANNA))  # late
+    for number, who in ((0, ANNA), (1, BERT)):
+        await world.apply("delivery.chunks", shared_chunk(world, number, who))
+    assert len(await history(world, BERT)) == 2
+    assert len(await history(world, BERT, limit=1)) == 2
+    assert await history(world, ANNA) == await history(world, BERT)

@@ -1,6 +1,7 @@
 """The ways of an e-mail, over real connections: SMTP with TLS and a login, SendGrid's API, and files."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -292,6 +293,19 @@ async def test_a_wrong_key_and_a_lost_answer(grid: SendGridMailer, sendgrid: Sen
     with pytest.raises(Away):
         await nobody.send(MAIL)
     await nobody.close()
+
+
+async def test_sendgrids_key_changes_between_two_emails_without_an_error(
+    sendgrid: SendGridStub, tmp_path: Path
+) -> None:
+    file, looks = tmp_path / "key", itertools.count()  # each a second after the last
+    mailer = SendGridMailer(sendgrid.url, Secret("SG.test", file=file, clock=lambda: float(next(looks))))
+    for content in ("SG.test", "", "SG.new"):
+        file.write_text(content)
+        sendgrid.key = content or sendgrid.key
+        await mailer.send(MAIL)
+    await mailer.close()
+    assert len(sendgrid.bodies) == 3
 
 
 async def test_a_file_is_there_whole_once_and_for_its_owner_alone(tmp_path: Path) -> None:

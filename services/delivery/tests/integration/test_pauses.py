@@ -22,6 +22,7 @@ from koinonia_delivery import messages
 from koinonia_delivery.calls import attempt_of
 from koinonia_delivery.domain import outcomes
 from koinonia_delivery.domain.choosing import HORIZON_SECONDS
+from koinonia_delivery.domain.priorities import BROADCAST, IN_TURN
 from koinonia_delivery.store import broadcasts, resolving
 from koinonia_delivery.store import claims as claim_store
 from koinonia_delivery.store import numbers as number_store
@@ -185,8 +186,10 @@ async def test_a_hundred_thousand_paused_rows_do_not_burden_a_claim(world: World
     async def cost() -> tuple[int, int]:
         """Statements of a claim, and the buffers of its look for candidates."""
         async with world.database.across_churches() as tx:
-            arguments = ([world.church_id], 100, HORIZON_SECONDS, claim_store.OBSTACLES_ROOM, 23, True)
-            plan = await tx._connection.fetchval(BUFFERS + claim_store._PICK.text, *arguments)
+            values = (100, HORIZON_SECONDS, claim_store.OBSTACLES_ROOM, 23, True)
+            plan = await tx._connection.fetchval(
+                BUFFERS + claim_store._PICK.text, [world.church_id], *values, [], [], [], IN_TURN, BROADCAST
+            )
         with count_statements() as counted:
             claimed = await world.claim(20)
         assert len(claimed.calls) == 20

@@ -146,6 +146,17 @@ async def test_a_page_of_a_messages_copies(
     check(plans, {name: most.get(name, store.LOOKED_AT_ROWS + 200)})
 
 
+@pytest.mark.parametrize("message", ["failed", "delivered"])
+async def test_a_page_of_those_who_were_not_reached(crowded: World, plenty: Plenty, message: str) -> None:
+    is_failed = message == "failed"
+    source = (plenty.failed, plenty.failed_at) if is_failed else (plenty.delivered, plenty.delivered_at)
+    with explained() as plans:
+        async with crowded.database.tenant(crowded.church_id) as tx:
+            found = await store.list_failed(tx, *source, after=None, limit=101)
+    assert (len(found), {each.source_id for each in found}) == (101 if is_failed else 3, {source[0]})
+    check(plans, {"recipients.list_failed": 700})
+
+
 async def test_a_page_of_a_members_copies(crowded: World, plenty: Plenty) -> None:
     with explained() as plans:
         async with crowded.database.tenant(crowded.church_id) as tx:
@@ -207,11 +218,11 @@ async def test_what_the_clock_does(crowded: World, plenty: Plenty) -> None:
 async def test_what_people_and_events_ask(crowded: World, plenty: Plenty) -> None:
     with explained() as plans:
         async with crowded.database.tenant(crowded.church_id) as tx:
-            phones = await erasing.find_phones(tx, plenty.member_id)
-            await erasing.count_open(tx, phones, plenty.member_id)
-            await erasing.blank_member(tx, plenty.member_id, phones, b"x")
+            phones = await erasing.find_phones(tx, [plenty.member_id])
+            await erasing.count_open(tx, phones, [plenty.member_id])
+            await erasing.blank_member(tx, [plenty.member_id], phones, b"x")
             await erasing.blank_phone(tx, b"nobody", b"x")
-            await erasing.forget_member(tx, plenty.member_id)
+            await erasing.forget_member(tx, [plenty.member_id])
             await broadcasts.cancel(tx, plenty.failed, clock.now())
             cancelled = broadcasts.Cancelled(
                 church_id=crowded.church_id, message_id=plenty.failed, dispatched_at=plenty.failed_at

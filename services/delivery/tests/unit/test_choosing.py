@@ -21,6 +21,7 @@ from koinonia_delivery.domain.choosing import (
     Waking,
     choose,
 )
+from koinonia_delivery.domain.priorities import BROADCAST, PERSON, URGENT_BROADCAST
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 BIG, SMALL = UUID(int=1), UUID(int=2)
@@ -43,7 +44,7 @@ def clock_of(
         segments_per_second=rate,
         sender="+12055550100",
         messaging_profile_id="profile",
-        following_at=(urgent, broadcast),
+        following_at={PERSON: urgent, BROADCAST: broadcast},
     )
 
 
@@ -99,6 +100,22 @@ def test_a_churchs_numbers_take_turns_the_longest_unused_first() -> None:
     waiting += [candidate(idle) for _ in range(20)]
     numbers = [taken.candidate.number_id for taken in chosen(waiting, busy, idle, places=3).taken]
     assert numbers == [idle.number_id, busy.number_id, idle.number_id]
+
+
+def test_an_urgent_broadcast_goes_before_its_churchs_others_and_after_what_a_person_waits_for() -> None:
+    number = clock_of(UUID(int=10))
+    broadcast = candidate(number, due_at=NOW - timedelta(hours=1), priority=BROADCAST)
+    urgent = candidate(number, priority=URGENT_BROADCAST)
+    reply = candidate(number, priority=PERSON)
+    taken = [taken.candidate for taken in chosen([broadcast, urgent, reply], number).taken]
+    assert taken == [reply, urgent, broadcast]
+
+
+def test_a_church_whose_broadcasts_are_all_urgent_has_no_more_turns_than_another() -> None:
+    hasty, calm = clock_of(UUID(int=10)), clock_of(UUID(int=11), SMALL)
+    waiting = [candidate(hasty, priority=URGENT_BROADCAST) for _ in range(20)] + [candidate(calm) for _ in range(20)]
+    churches = [taken.candidate.church_id for taken in chosen(waiting, hasty, calm, places=10).taken]
+    assert churches.count(SMALL) == 5
 
 
 def test_what_a_person_waits_for_goes_before_broadcasts() -> None:

@@ -48,6 +48,7 @@ def test_a_letter_without_one_of_its_fields_is_not_written(template: str) -> Non
     [
         ("password-reset", "https://koinonia.example/reset-password#token=to%2Fken%2B1"),
         ("invitation", "https://koinonia.example/invitation#token=to%2Fken%2B1"),
+        ("approval-awaited", "https://koinonia.example/messages/Anna"),
         ("password-changed", "https://koinonia.example/forgot-password"),
     ],
 )
