@@ -7,7 +7,7 @@ from koinonia_compliance import events, http, trail
 
 
 def build(parts: Parts[ServiceSettings]) -> ServiceDefinition:
-    """The service: one route, three queues."""
+    """The service: one route, four queues."""
     return ServiceDefinition(
         handlers={**http.HANDLERS, **answering(trail.tell)}, subscriptions=events.listing(parts.keys)
     )

@@ -23,7 +23,7 @@ from koinonia.security.keys import Keys
 from koinonia_gateway.audit import Actor
 from koinonia_gateway.domain import admins as rules
 from koinonia_gateway.store import admins as store
-from koinonia_gateway.store import invitations, mfa, sessions
+from koinonia_gateway.store import invitations, mfa, own_phones, sessions
 
 _LISTING = "admins"
 
@@ -213,6 +213,7 @@ async def remove(tx: Transaction, admin_id: UUID, actor: Actor) -> list[UUID]:
     await store.lock(tx, admin_id)
     await invitations.delete(tx, admin_id)
     await mfa.delete(tx, admin_id)
+    await own_phones.remove(tx, admin_id)
     ended = await sessions.delete_of_admin(tx, admin_id)
     version = await store.remove(tx, admin_id)
     changed = AdminChanged(admin_id=admin_id, version=version, role=before["role"], status="removed")

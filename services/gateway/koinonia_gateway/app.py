@@ -1,10 +1,12 @@
 """How the gateway is put together."""
 
+from functools import partial
+
 from koinonia import stripe
 from koinonia.carrier.webhooks import Verifier
 from koinonia.security.passwords import Passwords
 from koinonia.service import Parts, ServiceDefinition
-from koinonia_gateway import events
+from koinonia_gateway import events, own_phones
 from koinonia_gateway.audit import Refusals
 from koinonia_gateway.budgets import Budgets
 from koinonia_gateway.callers import Callers
@@ -13,6 +15,7 @@ from koinonia_gateway.forwarding import Forwarder
 from koinonia_gateway.http import churches, docs, trail
 from koinonia_gateway.http.admins import Admins
 from koinonia_gateway.http.auth import Auth
+from koinonia_gateway.http.own_phones import OwnPhones
 from koinonia_gateway.http.passwords import PasswordRoutes
 from koinonia_gateway.http.progress import Progress
 from koinonia_gateway.http.sessions import SessionRoutes
@@ -49,7 +52,12 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
     tries = Tries(limiter, settings.rate("auth"))
     confirmation = Confirmation(database, callers, passwords, tries)
     auth = Auth(parts, callers, limiter, passwords, tries=tries, confirmation=confirmation, refusals=refusals)
-    forwarder = Forwarder(keys, settings.owner_urls, settings.forward_concurrency)
+    forwarder = Forwarder(
+        keys,
+        settings.owner_urls,
+        settings.forward_concurrency,
+        with_own_phone=partial(own_phones.known, database),
+    )
     hub = Hub(keys, forwarder.owners["messaging"])
     intake = Intake(database, parts.bus.publisher)
     bodies = SignedBodies(callers, limiter, settings.rate("webhook"))
@@ -72,6 +80,7 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
             **churches.HANDLERS,
             **churches.ApiKeys(keys, refusals).handlers(),
             **docs.HANDLERS,
+            **OwnPhones(database, keys).handlers(),
             **PasswordRoutes(parts, callers, passwords, tries=tries, confirmation=confirmation).handlers(),
             **Progress(hub, callers).handlers(),
             **SessionRoutes(database, callers, confirmation).handlers(),
@@ -80,7 +89,7 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
             **stripes.handlers(),
             **forwarder.handlers(),
         },
-        subscriptions=events.SUBSCRIPTIONS,
+        subscriptions=events.subscriptions(keys),
         loops={
             "backlog": BacklogReport(database, parts.bus.publisher, parts.life).run,
             "expired": lambda: delete_expired(database, parts.life),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from koinonia.api import Endpoint, conversations, messages
+from koinonia.api import Endpoint, conversations, messages, own_phones
 from koinonia.db import Database
 from koinonia_gateway.briefly import Briefly
 from koinonia_gateway.domain.rates import Rate, Standing
@@ -11,7 +11,7 @@ from koinonia_gateway.limits import Limiter
 from koinonia_gateway.settings import GatewaySettings
 from koinonia_gateway.store import churches
 
-SENDS = frozenset({messages.SEND, conversations.REPLY})
+SENDS = frozenset({messages.SEND, messages.SEND_TO_ME, conversations.REPLY, own_phones.ASK})
 PLAN_SECONDS = 10.0  # so long a church's plan is not asked for again
 
 

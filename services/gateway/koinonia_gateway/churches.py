@@ -1,5 +1,6 @@
 """A church's settings, and whether it is suspended."""
 
+from operator import itemgetter
 from typing import Any, Literal
 from uuid import UUID
 
@@ -35,6 +36,9 @@ async def show(tx: Transaction, church_id: UUID) -> ChurchSettings:
         require_mfa=row["require_mfa"],
         sender_defaults=SenderDefaults(number_id=row["default_number_id"]),
         retention_days=row["retention_days"],
+        undo_seconds=row["undo_seconds"],
+        approval_above=row["approval_above"],
+        opt_out_line=row["opt_out_line"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
@@ -90,6 +94,22 @@ async def set_status(tx: Transaction, status: Literal["active", "suspended"], ac
     return True
 
 
+async def announce(
+    tx: Transaction, limit: int, *, church_id: UUID | None = None, after: UUID | None = None
+) -> list[UUID]:
+    """Tell the other services anew of one church, or of up to ``limit`` that come ``after``, in the order of their ids;
+    answers which. Their next versions say what is so already: who was told of the last one before it knew what to do
+    with all of it applies them once more, and a repeat changes nothing.
+
+    ``tx`` works across churches. Two statements, however many they are.
+    """
+    rows = sorted(await store.advance(tx, limit, church_id=church_id, after=after), key=itemgetter("church_id"))
+    told = [outbox.envelope(tx, church_changed(row), church_id=row["church_id"]) for row in rows]
+    if told:
+        await outbox.add_envelopes(tx, *told)
+    return [row["church_id"] for row in rows]
+
+
 def church_changed(row: asyncpg.Record) -> ChurchChanged:
     """A church's state for others, from a row of the store."""
     return ChurchChanged(
@@ -104,6 +124,9 @@ def church_changed(row: asyncpg.Record) -> ChurchChanged:
         require_mfa=row["require_mfa"],
         default_number_id=row["default_number_id"],
         retention_days=row["retention_days"],
+        undo_seconds=row["undo_seconds"],
+        approval_above=row["approval_above"],
+        opt_out_line=row["opt_out_line"],
     )
 
 
@@ -115,12 +138,16 @@ _SETTINGS = (
     "require_mfa",
     "default_number_id",
     "retention_days",
+    "undo_seconds",
+    "approval_above",
+    "opt_out_line",
 )
+_PLAIN = ("name", "timezone", "require_mfa", "retention_days", "undo_seconds", "approval_above", "opt_out_line")
 
 
 def _columns(patch: ChurchSettingsPatch) -> dict[str, Any]:
     """What a patch sets, by column."""
-    columns = {name: getattr(patch, name) for name in ("name", "timezone", "require_mfa", "retention_days")}
+    columns = {name: getattr(patch, name) for name in _PLAIN}
     if patch.quiet_hours is not UNSET:
         quiet = patch.quiet_hours
         columns |= {"quiet_from": quiet.start if quiet else None, "quiet_until": quiet.until if quiet else None}

@@ -11,7 +11,7 @@ it had none.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -215,10 +215,22 @@ def _session(seconds: float) -> aiohttp.ClientSession:
 
 
 class Forwarder:
-    """The doors of all routes that other services own."""
+    """The doors of all routes that other services own.
 
-    def __init__(self, keys: Keys, urls: Mapping[str, tuple[str, ...]], concurrency: int) -> None:
+    Args:
+        with_own_phone: a caller, with the phone that they have confirmed.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        urls: Mapping[str, tuple[str, ...]],
+        concurrency: int,
+        *,
+        with_own_phone: Callable[[Identity], Awaitable[Identity]],
+    ) -> None:
         self._keys = keys
+        self._with_own_phone = with_own_phone
         self.owners = {name: Owner(name, replicas, concurrency) for name, replicas in urls.items()}
 
     def handlers(self) -> Mapping[Endpoint, Raw]:
@@ -237,6 +249,8 @@ class Forwarder:
             large = endpoint.body_limit > MEBIBYTE
             seconds = LARGE_DEADLINE_SECONDS if large else DEADLINE_SECONDS
             until = asyncio.get_running_loop().time() + seconds
+            if endpoint.with_own_phone and caller is not None:
+                caller = await self._with_own_phone(caller)
             body = await _body(request, endpoint)
             headers = self._headers(request, caller, body)
             asked = _Asked(request.method, request.rel_url.raw_path_qs, headers, body, until, large)

@@ -13,7 +13,9 @@ from koinonia.events.gateway import BacklogReported
 from koinonia.ids import new_id
 from koinonia.life import Life
 from koinonia_gateway import admins
+from koinonia_gateway.domain import own_phones
 from koinonia_gateway.intake import SERVICE
+from koinonia_gateway.store import own_phones as phone_store
 from koinonia_gateway.store import passwords as password_store
 from koinonia_gateway.store import projections
 from koinonia_gateway.store import sessions as session_store
@@ -74,7 +76,7 @@ class BacklogReport:
 
 async def delete_expired(database: Database, life: Life) -> None:
     """Delete what has expired every ten minutes, until the process stops: sessions, tokens for forgotten passwords,
-    invitations.
+    invitations, codes for phones.
     """
     while not life.stopping.is_set():
         try:
@@ -83,6 +85,11 @@ async def delete_expired(database: Database, life: Life) -> None:
                 while count == TIDY_ROWS:
                     async with database.across_churches() as tx:
                         count = await delete(tx, clock.now(), TIDY_ROWS)
+            count = TIDY_ROWS
+            while count == TIDY_ROWS:
+                async with database.across_churches() as tx:
+                    # An hour later: until then it counts.
+                    count = await phone_store.delete_expired_codes(tx, clock.now() - own_phones.COUNTED, TIDY_ROWS)
             while await admins.end_expired_invitations(database, TIDY_ROWS) == TIDY_ROWS:
                 pass
         except Exception as error:

@@ -57,3 +57,11 @@ async def end_others(tx: Transaction, admin_id: UUID, current: UUID, actor: Acto
     ended = await store.end_all(tx, admin_id, current, "ended", clock.now())
     await outbox.add(tx, actor.did("sessions.ended", target=("admin", admin_id), sessions=str(len(ended))))
     return ended
+
+
+async def end_for(tx: Transaction, admin_id: UUID, *, operator: str) -> int:
+    """End all of an admin's, as an operator; answers how many. ``operator`` is the name on the platform's machine."""
+    ended = await store.end_all(tx, admin_id, None, "ended", clock.now())
+    target, count = ("admin", admin_id), len(ended)
+    await outbox.add(tx, Actor.operator().did("sessions.ended", target=target, sessions=str(count), operator=operator))
+    return count

@@ -1,5 +1,6 @@
 """Admins, and how a login finds its church."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -168,6 +169,23 @@ _FIND = statement("admins.find", f"SELECT {_SHOWN} FROM admins WHERE id = $1 AND
 async def find(tx: Transaction, admin_id: UUID) -> asyncpg.Record | None:
     """An admin of the church, or who is invited."""
     return await tx.fetch_row(_FIND, admin_id)
+
+
+_LIST_BY_ROLES = statement(
+    "admins.list_by_roles",
+    """
+    SELECT admins.id, first_name, last_name, email_ciphertext, churches.name AS church_name
+    FROM admins
+    JOIN churches USING (church_id)
+    WHERE admins.status = 'active' AND churches.status = 'active' AND (role = ANY ($1::text[]) OR admins.id = $2)
+    ORDER BY admins.id
+    """,
+)
+
+
+async def list_by_roles(tx: Transaction, roles: Sequence[Role], also: UUID | None) -> list[asyncpg.Record]:
+    """The admins of an active church who have one of these roles, and this one whatever the role."""
+    return await tx.fetch(_LIST_BY_ROLES, list(roles), also)
 
 
 _IS_KNOWN = statement(

@@ -23,7 +23,8 @@ async def insert(tx: Transaction, *, name: str, timezone: str, region: str, at: 
 
 _STATE = """
         church_id, name, timezone, region, status, version,
-        quiet_from, quiet_until, require_mfa, default_number_id, retention_days"""
+        quiet_from, quiet_until, require_mfa, default_number_id, retention_days,
+        undo_seconds, approval_above, opt_out_line"""
 
 _FIND = statement(
     "churches.find",
@@ -59,7 +60,8 @@ _UPDATE = statement(
     UPDATE churches
     SET
         name = $2, timezone = $3, quiet_from = $4, quiet_until = $5, require_mfa = $6, default_number_id = $7,
-        retention_days = $8, version = version + 1, updated_at = $9
+        retention_days = $8, undo_seconds = $9, approval_above = $10, opt_out_line = $11, version = version + 1,
+        updated_at = $12
     WHERE church_id = $1
     RETURNING {_STATE.strip()}
     """,
@@ -76,11 +78,14 @@ async def update(
     require_mfa: bool,
     default_number_id: UUID | None,
     retention_days: int | None,
+    undo_seconds: int,
+    approval_above: int | None,
+    opt_out_line: str | None,
     at: datetime,
 ) -> asyncpg.Record | None:
     """Write the settings of a locked church; answers it at its next version."""
     values = (name, timezone, quiet_from, quiet_until, require_mfa, default_number_id, retention_days)
-    return await tx.fetch_row(_UPDATE, tx.tenant, *values, at)
+    return await tx.fetch_row(_UPDATE, tx.tenant, *values, undo_seconds, approval_above, opt_out_line, at)
 
 
 _UPDATE_STATUS = statement(
@@ -97,6 +102,36 @@ _UPDATE_STATUS = statement(
 async def update_status(tx: Transaction, status: str, at: datetime) -> asyncpg.Record | None:
     """Suspend a locked church, or let it go on; answers it at its next version."""
     return await tx.fetch_row(_UPDATE_STATUS, tx.tenant, status, at)
+
+
+# Locked in their order, so that two who tell of all do not wait for each other.
+_ADVANCE = statement(
+    "churches.advance",
+    f"""
+    WITH next AS MATERIALIZED (
+        SELECT church_id AS id
+        FROM churches
+        WHERE ($1::uuid IS NULL OR church_id > $1) AND ($2::uuid IS NULL OR church_id = $2) AND status <> 'erased'
+        ORDER BY church_id
+        LIMIT $3
+        FOR NO KEY UPDATE
+    )
+    UPDATE churches
+    SET version = version + 1
+    FROM next
+    WHERE churches.church_id = next.id
+    RETURNING {_STATE.strip()}
+    """,
+)
+
+
+async def advance(
+    tx: Transaction, limit: int, *, church_id: UUID | None = None, after: UUID | None = None
+) -> list[asyncpg.Record]:
+    """Give churches their next versions, settings as they are: this one, or in the order of their ids ``limit`` that
+    come ``after``. Erased ones stay as they are. Needs a transaction across churches.
+    """
+    return await tx.fetch(_ADVANCE, after, church_id, limit)
 
 
 _HAS_NUMBER = statement(

@@ -144,7 +144,7 @@ async def test_who_gives_no_answer_is_left_alone_and_asked_by_one_probe(
     monkeypatch.setattr(forwarding, "DEADLINE_SECONDS", 30.0)
     await wait_until(lambda: states("messaging")[name] == "half_open")
     asked = [asyncio.create_task(ask()) for _ in range(10)]
-    await wait_until(lambda: sum(each.done() for each in asked) == 9)
+    await wait_until(lambda: sum(each.done() for each in asked) >= 9)
     await wait_until(lambda: len(behind.seen) > probed)
     assert len(behind.seen) == probed + 1
     silence.over.set()

@@ -1,4 +1,4 @@
-"""`koinonia admin reset-mfa`: somebody without app and codes gets in again, and it is known who let them."""
+"""`koinonia admin`: somebody without app and codes gets in again, or is out at once, and it is known who did it."""
 
 import asyncio
 import os
@@ -22,10 +22,15 @@ KOINONIA = str(Path(sys.executable).with_name("koinonia"))
 
 
 async def reset(url: str, folder: Path, email: str, **settings: str) -> tuple[int, str, str]:
+    """The end of `reset-mfa`."""
+    return await ask(url, folder, "reset-mfa", email, **settings)
+
+
+async def ask(url: str, folder: Path, *arguments: str, **settings: str) -> tuple[int, str, str]:
     """The command's exit status, what it says, and what it complains of."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KOINONIA_")}
     asked = await asyncio.create_subprocess_exec(
-        *(KOINONIA, "admin", "reset-mfa", email),
+        *(KOINONIA, "admin", *arguments),
         env={**kept, "KOINONIA_DATABASE_URL": url, **settings},
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
@@ -76,3 +81,32 @@ async def test_what_cannot_be_reset_is_one_line(admin_url: str, owner: Browser, 
         code, said, complained = await reset(admin_url, tmp_path, email, **settings)
         assert (code, said, complained.count("\n")) == (2, "", 1)
         assert words in complained
+
+
+@pytest.mark.asvs("v5.0.0-7.4.5")
+async def test_an_operator_ends_all_sessions_of_somebody_and_of_nobody_else(
+    admin_url: str, owner: Browser, browsers: NewBrowser, bus: BusProbe, tmp_path: Path
+) -> None:
+    laptop, other = browsers(), browsers()
+    assert (await laptop.log_in())[0] == 200
+    assert (await other.register("boaz@hope.example", "Hope Chapel"))[0] == 201
+    code, said, complained = await ask(admin_url, tmp_path, "end-sessions", "Ruth@Grace.example", **KEYS)
+    assert code == 0, complained
+    assert said == f"sessions of admin {owner.admin_id} of church {owner.church_id} that were ended: 2\n"
+
+    async def are_out() -> bool:
+        return not (await is_in(owner) or await is_in(laptop))
+
+    await wait_until(are_out, seconds=1.5)
+    assert (await owner.call("POST", "/api/auth/refresh"))[0] == 401
+    assert await is_in(other)
+    assert (await laptop.log_in())[0] == 200
+    act = await bus.next(ActionRecorded, lambda act: act.action == "sessions.ended")
+    assert (act.data.actor_kind, str(act.data.target_id), str(act.church_id)) == (
+        "operator",
+        owner.admin_id,
+        owner.church_id,
+    )
+    assert {**act.data.details, "operator": ""} == {"sessions": "2", "operator": ""}
+    code, said, complained = await ask(admin_url, tmp_path, "end-sessions", "nobody@grace.example", **KEYS)
+    assert (code, said, complained) == (2, "", "koinonia: no admin logs in with this e-mail address\n")

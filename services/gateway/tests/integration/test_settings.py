@@ -35,6 +35,9 @@ async def test_all_settings_are_kept_told_and_recorded(bus: BusProbe, owner: Bro
         "quietHours": QUIET,
         "senderDefaults": {"numberId": str(number_id)},
         "retentionDays": 365,
+        "undoSeconds": 30,
+        "approvalAbove": 500,
+        "optOutLine": "Reply STOP to opt out",
     }
 
     async def taken() -> bool:
@@ -54,15 +57,22 @@ async def test_all_settings_are_kept_told_and_recorded(bus: BusProbe, owner: Bro
         "08:00",
     )
     assert (told.default_number_id, told.retention_days, told.require_mfa) == (number_id, 365, False)
+    assert (told.undo_seconds, told.approval_above) == (30, 500)
+    assert told.opt_out_line == "Reply STOP to opt out"
     acts = [each.data for each in await bus.all(ActionRecorded) if each.data.action == "church.changed"]
     await bus.next(ActionRecorded, lambda act: "retention_days" in act.details.get("fields", ""))
     assert all((str(act.actor_id), act.address) == (owner.admin_id, "127.0.0.1") for act in acts)
 
-    status, answer = await patch(owner, {"quietHours": None, "retentionDays": None, "senderDefaults": {}})
+    status, answer = await patch(
+        owner,
+        {"quietHours": None, "retentionDays": None, "approvalAbove": None, "senderDefaults": {}, "optOutLine": None},
+    )
     assert (status, answer["quietHours"], answer["retentionDays"]) == (200, None, None)
+    assert (answer["undoSeconds"], answer["approvalAbove"]) == (30, None)
     assert (answer["senderDefaults"], answer["name"]) == ({"numberId": None}, "Grace")
     told = (await bus.next(ChurchChanged)).data
     assert (told.version, told.quiet_from, told.default_number_id, told.name) == (4, None, None, "Grace")
+    assert (told.opt_out_line, answer["optOutLine"]) == (None, None)
 
 
 async def test_what_is_so_already_is_no_change(bus: BusProbe, owner: Browser) -> None:
@@ -78,6 +88,8 @@ async def test_what_is_so_already_is_no_change(bus: BusProbe, owner: Browser) ->
     ("body", "field"),
     [
         ({"name": " "}, "name"),
+        ({"optOutLine": " "}, "optOutLine"),
+        ({"optOutLine": "Hi {{firstName}}"}, "optOutLine"),
         ({"name": None}, "name"),
         ({"timezone": "Mars/Base"}, "timezone"),
         ({"quietHours": {"start": "24:00", "until": "08:00"}}, "quietHours.start"),
@@ -87,6 +99,8 @@ async def test_what_is_so_already_is_no_change(bus: BusProbe, owner: Browser) ->
         ({"quietHours": {"start": "08:00", "until": "08:00"}}, "quietHours.until"),
         ({"retentionDays": 29}, "retentionDays"),
         ({"retentionDays": 3651}, "retentionDays"),
+        ({"undoSeconds": 601}, "undoSeconds"),
+        ({"approvalAbove": -1}, "approvalAbove"),
         ({"requireMfa": None}, "requireMfa"),
         ({"senderDefaults": {"numberId": str(new_id())}}, "senderDefaults.numberId"),
     ],

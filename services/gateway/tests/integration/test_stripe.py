@@ -1,6 +1,7 @@
 """Stripe's webhook over real HTTP: signed, stored once, on the bus; nothing of a person kept."""
 
 import asyncio
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -233,29 +234,44 @@ async def test_while_the_database_is_away_stripe_is_asked_to_try_again(
     assert len(await reported(bus, gateway)) == 1
 
 
-async def test_the_secret_is_changed_without_an_error(
+async def test_the_secret_is_changed_under_load_without_an_error(
     start_gateway: StartGateway, stripe: Stripe, tmp_path: Path
 ) -> None:
     file = tmp_path / "secret"
     file.write_text(STRIPE_SECRET)
-    changing = await start_gateway(stripe_webhook_secret=Secret(STRIPE_SECRET, file=file), rate_limit_webhook="1000/1h")
+    looks = itertools.count()  # each a second after the last
+    secret = Secret(STRIPE_SECRET, file=file, clock=lambda: float(next(looks)))
+    changing = await start_gateway(stripe_webhook_secret=secret, rate_limit_webhook="5/1h")
+    statuses: list[int] = []
+    signing: tuple[str, ...] = (STRIPE_SECRET,)
+    done = asyncio.Event()
 
-    async def replace(content: str, *then_good: str) -> None:
+    async def go_on() -> None:
+        while not done.is_set():
+            body = paid(f"evt_{len(statuses)}")
+            statuses.append(await stripe.send(body, url=changing.url, secrets=signing))
+
+    async def some_more() -> None:
+        before = len(statuses)
+        await wait_until(lambda: len(statuses) > before + 10, what="more payments")
+
+    async def replace(content: str) -> None:
         (tmp_path / "draft").write_text(content)
         os.replace(tmp_path / "draft", file)
+        await some_more()
 
-        async def is_read() -> bool:
-            known = [
-                await stripe.send(paid(), url=changing.url, secrets=(each,)) for each in (STRIPE_SECRET, NEW_SECRET)
-            ]
-            return known == [200 if each in then_good else 401 for each in (STRIPE_SECRET, NEW_SECRET)]
-
-        await wait_until(is_read, what=f"{len(then_good)} good secrets")
-
-    await replace(f"{NEW_SECRET},{STRIPE_SECRET}", STRIPE_SECRET, NEW_SECRET)
-    # Stripe signs by both meanwhile.
-    assert await stripe.send(paid(), url=changing.url, secrets=(NEW_SECRET, STRIPE_SECRET)) == 200
-    await replace(NEW_SECRET, NEW_SECRET)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(go_on())
+        for content in ("", "garbage", f"{NEW_SECRET},{STRIPE_SECRET}"):
+            await replace(content)
+        for secrets in ((NEW_SECRET, STRIPE_SECRET), (NEW_SECRET,)):  # Stripe signs by both meanwhile
+            signing = secrets
+            await some_more()  # those under way still bore the last one's signature
+        await replace(NEW_SECRET)
+        done.set()
+    assert set(statuses) == {200}
+    assert await stripe.send(paid(), url=changing.url) == 401
 
 
 @pytest.mark.usefixtures("window")

@@ -32,11 +32,11 @@ class Operator:
         self._url = url
         self._folder = folder
 
-    async def __call__(self, act: str, church_id: object) -> tuple[int, str]:
+    async def __call__(self, act: str, *arguments: object) -> tuple[int, str]:
         """Its exit status, and what it says."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KOINONIA_")}
         asked = await asyncio.create_subprocess_exec(
-            *(KOINONIA, "church", act, str(church_id)),
+            *(KOINONIA, "church", act, *map(str, arguments)),
             env={**kept, "KOINONIA_DATABASE_URL": self._url},
             cwd=self._folder,
             stdout=asyncio.subprocess.PIPE,

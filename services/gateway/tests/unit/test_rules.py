@@ -71,7 +71,7 @@ def test_several_limits_are_told_in_one_line_and_the_nearest_in_the_old_names() 
 
 
 def test_whatever_sends_counts_against_the_limit_of_sends() -> None:
-    sends = {"send", "reply", "reply-with-media", "broadcast"}
+    sends = {"send", "send-to-me", "reply", "reply-with-media", "broadcast", "phone"}  # a code goes to the last
     assert {each for each in ENDPOINTS if each.method == "POST" and each.path.rpartition("/")[2] in sends} == SENDS
 
 

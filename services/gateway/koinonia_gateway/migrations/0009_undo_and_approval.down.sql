@@ -1,0 +1,3 @@
+ALTER TABLE churches
+    DROP COLUMN undo_seconds,
+    DROP COLUMN approval_above;
