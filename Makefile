@@ -73,22 +73,28 @@ test-unit: $(READY) ## Only the tests that need no server
 	$(BIN)/pytest -n $(WORKERS) shared/tests/unit services/*/tests/unit
 
 .PHONY: test-e2e
-test-e2e: servers ## The whole platform by its public HTTP alone
-	$(BIN)/pytest tests-e2e --ignore=tests-e2e/chaos
+test-e2e: servers ## The whole platform by its public HTTP alone; with BALANCED=1 through a balancer before two gateways
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests-e2e --ignore=tests-e2e/chaos $(if $(BALANCED),--balanced)
 
 .PHONY: test-chaos
 test-chaos: servers ## Eight seeded runs in which every process is killed twice: nothing lost, nothing twice
-	$(BIN)/pytest tests-e2e/chaos
+	$(BIN)/pytest -n $(WORKERS) --dist loadscope tests-e2e/chaos
 
 .PHONY: chaos
-chaos: servers ## Any number of such runs (RUNS=40), then STOPs among 50,000; one seed alone with SEED=7
+chaos: servers ## Such runs (RUNS=40), STOPs among 50,000, and RELOADS=100 reloads under load; one seed alone with SEED=7
 	@$(BIN)/python -m tests-e2e.chaos --runs "$(or $(RUNS),8)" $(if $(SEED),--seed "$(SEED)")
 	$(if $(SEED),,@STOP_RECIPIENTS=50000 $(BIN)/pytest tests-e2e/test_stop.py -k whatever_is_down)
+	$(if $(SEED),,@RELOADS="$(or $(RELOADS),100)" $(BIN)/pytest tests-e2e/test_keys.py -k under_load)
 
 .PHONY: bench
-bench: servers ## Speed and cost beside a bare loop's and the usual ways' (N=10000, ROUNDS=3; YARDSTICK=0, USUAL=0 leave out)
+bench: servers ## Speed and cost beside a bare loop's and the usual ways' (N=10000, ROUNDS=3; YARDSTICK=0, USUAL=0, GATEWAY=0 leave out)
 	@$(BIN)/python -m bench $(if $(N),--recipients "$(N)") $(if $(ROUNDS),--rounds "$(ROUNDS)") \
-		$(if $(filter 0,$(YARDSTICK)),--no-yardstick) $(if $(USUAL),--usual "$(USUAL)")
+		$(if $(filter 0,$(YARDSTICK)),--no-yardstick) $(if $(USUAL),--usual "$(USUAL)") \
+		$(if $(GATEWAY),--gateway "$(GATEWAY)")
+
+.PHONY: bench-gateway
+bench-gateway: servers ## The gateway beside a bare aiohttp hop, a part of `make bench` (REQUESTS=2000, ROUNDS=5)
+	@$(BIN)/python -m bench.gateway $(if $(REQUESTS),--requests "$(REQUESTS)") $(if $(ROUNDS),--rounds "$(ROUNDS)")
 
 .PHONY: test-containers
 test-containers: $(READY) ## The end-to-end tests once more, on containers; where no engine can be had, one line

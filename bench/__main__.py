@@ -12,8 +12,12 @@ from typing import TypeVar
 import msgspec
 
 from bench import report
-from bench.figures import Comparison, Results, Run
+from bench.figures import Comparison, Run
+from bench.gateway.figures import GatewayResults
+from bench.gateway.measure import Plan, measure
+from bench.gateway.routes import PEOPLE
 from bench.platform import BenchFailed, Platform
+from bench.results import Results
 from bench.ways import Bench, PlatformWay, UsualWays, Yardstick
 
 R = TypeVar("R", bound=Run)
@@ -35,6 +39,7 @@ class Options(argparse.Namespace):
     usual: int
     accept: int
     yardstick: bool
+    gateway: int
     output: Path | None
 
 
@@ -47,9 +52,10 @@ def main() -> int:
     parser.add_argument("--usual", type=int, default=USUAL, help="recipients in the usual ways (2,000; 0: not at all)")
     parser.add_argument("--accept", type=int, default=ACCEPT, help="size of the group of which only `send` is timed")
     parser.add_argument("--no-yardstick", dest="yardstick", action="store_false", help="the platform alone")
+    parser.add_argument("--gateway", type=int, default=Plan().requests, help="requests of a round (2,000; 0: none)")
     parser.add_argument("--output", type=Path, help="write all figures to this file, in JSON")
     options = parser.parse_args(namespace=Options())
-    if min(options.recipients, options.rounds, options.accept) < 1 or options.usual < 0:
+    if min(options.recipients, options.rounds, options.accept) < 1 or min(options.usual, options.gateway) < 0:
         parser.error("N and ROUNDS are at least 1")
     directory = Path(tempfile.mkdtemp(prefix="koinonia-bench-"))
     directory.chmod(0o755)  # PostgreSQL runs as another user and must pass
@@ -67,7 +73,7 @@ def main() -> int:
 async def _measure(options: Options, directory: Path) -> Results:
     _say("starting the platform")
     async with Platform(directory) as platform, Bench.on(platform) as bench:
-        sizes = [options.recipients, options.accept, *([options.usual] if options.usual else [])]
+        sizes = [options.recipients, options.accept, *([options.usual] if options.usual else []), PEOPLE]
         _say(f"importing {max(sizes):,} people")
         await bench.church.gather(sizes)
         way = PlatformWay(bench)
@@ -75,7 +81,15 @@ async def _measure(options: Options, directory: Path) -> Results:
         _say(report.accept(options.accept, accept_seconds))
         main = [await _compare(bench, way, options, latency) for latency in options.latencies]
         usual = await _compare_usual(bench, way, options) if options.usual else []
-    return Results(main=main, usual=usual, accept_people=options.accept, accept_seconds=accept_seconds)
+        # Last, since what it sends waits for next week.
+        gateway = await _measure_gateway(bench, options) if options.gateway else None
+    return Results(main=main, usual=usual, accept_people=options.accept, accept_seconds=accept_seconds, gateway=gateway)
+
+
+async def _measure_gateway(bench: Bench, options: Options) -> GatewayResults:
+    """The gateway beside a bare hop; printed."""
+    plan = Plan(requests=options.gateway, rounds=options.rounds)
+    return await measure(bench.platform, bench.church, bench.carrier, plan, _say)
 
 
 async def _compare(bench: Bench, way: PlatformWay, options: Options, latency: float) -> Comparison:

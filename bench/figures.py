@@ -84,15 +84,6 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return self.platform[0].latency_seconds
 
 
-class Results(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that was measured."""
-
-    main: Sequence[Comparison]
-    usual: Sequence[Comparison]
-    accept_people: int
-    accept_seconds: float
-
-
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that ``share`` (0 to 1) of all do not exceed."""
     ordered = sorted(values)

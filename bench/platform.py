@@ -174,10 +174,18 @@ class Church:
                     raise BenchFailed(f"{len(page)} people were to be imported, and {result.created} were")
                 there += len(page)
 
+    def group(self, size: int) -> UUID:
+        """The group of the first so many."""
+        return self._groups[size]
+
     async def send(self, size: int, content: str, scheduled_at: datetime | None = None) -> tuple[Message, float]:
         """Send to the group of so many; the message, and how many seconds the answer took."""
         request = SendRequest(
-            content=content, target_type="groups", target_ids=[self._groups[size]], scheduled_at=scheduled_at
+            content=content,
+            target_type="groups",
+            target_ids=[self._groups[size]],
+            scheduled_at=scheduled_at,
+            allow_duplicate=True,
         )
         began = time.perf_counter()
         message = await self.client.messages.send(request)
@@ -260,6 +268,10 @@ class Carrier:
         """Forget what was, and answer texts after so many seconds from now on."""
         await self._call("POST", "/reset")
         await self._call("PATCH", "/settings", {"latency_seconds": latency_seconds})
+
+    async def text(self, sender: str, number: str, content: str) -> None:
+        """A person texts a number of the account's."""
+        await self._call("POST", "/inbound", {"from": sender, "to": number, "text": content})
 
     async def profile_of(self, number: str) -> str:
         """The messaging profile of one of the account's numbers."""

@@ -9,8 +9,8 @@ def line_of(run: Run) -> str:
     """How one run went, in a line."""
     at = f"{run.latency_seconds * 1000:g} ms"
     own, carrier = run.own_cpu_us, run.cpu_us[CARRIER]
-    told = f"{run.way}: {run.recipients:,} at {at}: {run.rate:,.0f}/s, CPU {own:.0f} us each, the carrier {carrier:.0f}"
-    return told + (f"; {run.webhooks_repeated} webhooks not answered in time" if run.webhooks_repeated else "")
+    line = f"{run.way}: {run.recipients:,} at {at}: {run.rate:,.0f}/s, CPU {own:.0f} us each, the carrier {carrier:.0f}"
+    return line + (f"; {run.webhooks_repeated} webhooks not answered in time" if run.webhooks_repeated else "")
 
 
 def accept(people: int, seconds: float) -> str:
@@ -21,41 +21,41 @@ def accept(people: int, seconds: float) -> str:
 def main(comparison: Comparison) -> Iterator[str]:
     """The platform and the yardstick."""
     runs = comparison.platform
-    yield from _heading(f"{runs[0].recipients:,} recipients, the carrier answers in {_latency(comparison)}")
-    yield _row("recipients per second", _spread([run.rate for run in runs], "{:,.0f}"))
+    yield from heading(f"{runs[0].recipients:,} recipients, the carrier answers in {_latency(comparison)}")
+    yield row("recipients per second", _spread([run.rate for run in runs], "{:,.0f}"))
     for way, others in comparison.others.items():
         at_once = f", {others[0].concurrency} at once"
-        yield _row(f"  {way}{at_once}", _spread([run.rate for run in others], "{:,.0f}"))
-        yield _row("ratio", _of(ratios(runs, others), "{:.2f}"))
-        yield _row("idle platform meanwhile", f"{comparison.idle_platform:.0%} of a core")
-    yield _row("accepted after", _spread([run.accept_seconds * 1000 for run in runs], "{:,.0f} ms"))
-    yield _row("last receipt to stored, p50", _spread([run.stored_p50_ms for run in runs], "{:,.0f} ms"))
-    yield _row("                        p99", _spread([run.stored_p99_ms for run in runs], "{:,.0f} ms"))
-    yield _row("             to its 200, p50", _spread([run.answered_p50_ms for run in runs], "{:,.0f} ms"))
-    yield _row("                        p99", _spread([run.answered_p99_ms for run in runs], "{:,.0f} ms"))
-    yield _row("webhooks not answered in time", _spread([run.webhooks_repeated for run in runs], "{:,.0f}"))
+        yield row(f"  {way}{at_once}", _spread([run.rate for run in others], "{:,.0f}"))
+        yield row("ratio", told(ratios(runs, others), "{:.2f}"))
+        yield row("idle platform meanwhile", f"{comparison.idle_platform:.0%} of a core")
+    yield row("accepted after", _spread([run.accept_seconds * 1000 for run in runs], "{:,.0f} ms"))
+    yield row("last receipt to stored, p50", _spread([run.stored_p50_ms for run in runs], "{:,.0f} ms"))
+    yield row("                        p99", _spread([run.stored_p99_ms for run in runs], "{:,.0f} ms"))
+    yield row("             to its 200, p50", _spread([run.answered_p50_ms for run in runs], "{:,.0f} ms"))
+    yield row("                        p99", _spread([run.answered_p99_ms for run in runs], "{:,.0f} ms"))
+    yield row("webhooks not answered in time", _spread([run.webhooks_repeated for run in runs], "{:,.0f}"))
     yield "per recipient:"
-    yield _row("  statements", _spread([run.statements for run in runs], "{:.3f}"))
-    yield _row("  transactions", _spread([run.transactions for run in runs], "{:.3f}"))
-    yield _row("  messages published", _spread([run.published for run in runs], "{:.3f}"))
-    yield _row("  messages delivered", _spread([run.delivered for run in runs], "{:.3f}"))
-    yield _row("  WAL bytes", _spread([run.wal_bytes for run in runs], "{:,.0f}"))
+    yield row("  statements", _spread([run.statements for run in runs], "{:.3f}"))
+    yield row("  transactions", _spread([run.transactions for run in runs], "{:.3f}"))
+    yield row("  messages published", _spread([run.published for run in runs], "{:.3f}"))
+    yield row("  messages delivered", _spread([run.delivered for run in runs], "{:.3f}"))
+    yield row("  WAL bytes", _spread([run.wal_bytes for run in runs], "{:,.0f}"))
     yield from _cpu("platform", runs)
     for way, others in comparison.others.items():
         yield from _cpu(way, others)
     yield "peak memory, the most of all runs:"
     for name, peak in _peaks(runs).items():
-        yield _row(f"  {name}", f"{peak / 2**20:,.0f} MiB")
+        yield row(f"  {name}", f"{peak / 2**20:,.0f} MiB")
 
 
 def usual(comparison: Comparison) -> Iterator[str]:
     """The platform and the usual ways."""
     (platform,) = comparison.platform
-    yield from _heading(f"{platform.recipients:,} in the usual ways, the carrier answers in {_latency(comparison)}")
-    yield _row("platform, recipients per second", f"{platform.rate:,.0f}")
+    yield from heading(f"{platform.recipients:,} in the usual ways, the carrier answers in {_latency(comparison)}")
+    yield row("platform, recipients per second", f"{platform.rate:,.0f}")
     for way, (run,) in ((way, others) for way, others in comparison.others.items()):
         processes = f", {run.concurrency} processes" if run.concurrency > 1 else ""
-        yield _row(f"{way}{processes}", f"{run.rate:,.0f}; the platform is {platform.rate / run.rate:.1f} times that")
+        yield row(f"{way}{processes}", f"{run.rate:,.0f}; the platform is {platform.rate / run.rate:.1f} times that")
     for way, others in (("platform", comparison.platform), *comparison.others.items()):
         yield from _cpu(way, others)
 
@@ -64,22 +64,24 @@ def _cpu(way: str, runs: Sequence[Run]) -> Iterator[str]:
     yield f"{way}, CPU in us per recipient:"
     for name in runs[0].cpu_us:
         if name != CARRIER:
-            yield _row(f"  {name}", _spread([run.cpu_us.get(name, 0.0) for run in runs], "{:,.0f}"))
-    yield _row("  together", _spread([run.own_cpu_us for run in runs], "{:,.0f}"))
-    yield _row("  the carrier's own", _spread([run.cpu_us[CARRIER] for run in runs], "{:,.0f}"))
+            yield row(f"  {name}", _spread([run.cpu_us.get(name, 0.0) for run in runs], "{:,.0f}"))
+    yield row("  together", _spread([run.own_cpu_us for run in runs], "{:,.0f}"))
+    yield row("  the carrier's own", _spread([run.cpu_us[CARRIER] for run in runs], "{:,.0f}"))
 
 
 def _peaks(runs: Sequence[PlatformRun]) -> Mapping[str, int]:
     return {name: max(run.peak_bytes.get(name, 0) for run in runs) for name in runs[0].peak_bytes}
 
 
-def _heading(text: str) -> Iterator[str]:
+def heading(text: str) -> Iterator[str]:
+    """A line of its own, underlined."""
     yield ""
     yield text
     yield "-" * len(text)
 
 
-def _row(name: str, figure: str) -> str:
+def row(name: str, figure: str) -> str:
+    """A figure behind its name."""
     return f"{name:<34} {figure}"
 
 
@@ -88,12 +90,12 @@ def _latency(comparison: Comparison) -> str:
 
 
 def _spread(values: Sequence[float], style: str) -> str:
-    return _of(Spread.of(values), style)
+    return told(Spread.of(values), style)
 
 
-def _of(spread: Spread, style: str) -> str:
+def told(spread: Spread, style: str) -> str:
     """The median, and between which values it lies where there are several."""
-    told = style.format(spread.median)
-    return (
-        told if spread.least == spread.most else f"{told} [{style.format(spread.least)}..{style.format(spread.most)}]"
-    )
+    middle = style.format(spread.median)
+    if spread.least == spread.most:
+        return middle
+    return f"{middle} [{style.format(spread.least)}..{style.format(spread.most)}]"

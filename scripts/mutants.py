@@ -33,11 +33,16 @@ LANES = "services/delivery/tests/integration/test_lanes.py"
 CONSENTS = "services/delivery/tests/integration/test_consents.py"
 CANCELLING = "services/delivery/tests/integration/test_cancelling.py"
 PAUSES = "services/delivery/tests/integration/test_pauses.py"
+QUIET = "services/delivery/tests/integration/test_quiet_hours.py"
 CLAIMS = "services/delivery/tests/integration/test_claims.py"
 SETTLING = "services/delivery/tests/integration/test_settling.py"
 WEBHOOKS = "services/gateway/tests/integration/test_webhooks.py"
 STRIPE = "services/gateway/tests/integration/test_stripe.py"
 RECEIPTS = "services/delivery/tests/integration/test_receipts.py"
+APPROVALS = "services/messaging/tests/integration/test_approvals.py"
+EXCLUSIONS = "services/messaging/tests/integration/test_exclusions.py"
+URGENT = "services/messaging/tests/integration/test_quiet_hours.py"
+RESENDING = "services/messaging/tests/integration/test_resending.py"
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,48 @@ MUTANTS = (
         (
             f"{PAUSES}::test_what_the_sweep_has_not_reached_is_set_aside_by_the_claim",
             f"{PAUSES}::test_what_comes_back_while_its_broadcast_rests_is_set_aside_too",
+        ),
+    ),
+    Mutant(
+        "broadcasts go in quiet hours",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/claims.py",
+                "WHEN quiet.ends_at IS NOT NULL THEN 0\n",
+                "",
+            ),
+        ),
+        (
+            f"{QUIET}::test_a_broadcast_goes_by_the_clocks_of_its_church",
+            f"{QUIET}::test_what_was_refused_or_lost_before_they_began_waits_for_their_end",
+        ),
+    ),
+    Mutant(
+        "a sender passes over quiet hours",
+        (
+            Edit(
+                "services/messaging/koinonia_messaging/messages.py",
+                "    if urgent and actor.role not in MANAGERS:\n",
+                "    if urgent and actor.role == 'viewer':\n",
+            ),
+        ),
+        (
+            f"{URGENT}::test_a_sender_sends_and_plans_nothing_urgent",
+            f"{URGENT}::test_a_scheduled_message_becomes_urgent_by_an_admin_alone",
+        ),
+    ),
+    Mutant(
+        "other quiet hours do not wake the lane that sleeps until the old ones end",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/lanes.py",
+                "SET wake_at = least(lanes.wake_at, excluded.wake_at),\n        quiet_timezone",
+                "SET quiet_timezone",
+            ),
+        ),
+        (
+            f"{QUIET}::test_other_settings_hold_at_once",
+            f"{QUIET}::test_hours_that_are_switched_off_while_a_claim_looks_are_not_slept_through",
         ),
     ),
     Mutant(
@@ -358,6 +405,51 @@ MUTANTS = (
         (Edit("shared/koinonia/security/redaction.py", '"firstname", "lastname", ', ""),),
         (f"{REDACTION}::test_what_a_key_calls_private_is_hidden_whatever_it_looks_like",),
     ),
+    Mutant(
+        "an audience is approved by who asked for it",
+        (
+            Edit(
+                "services/messaging/koinonia_messaging/approvals.py",
+                "if waiting.requested_by == actor.principal_id:",
+                "if waiting.requested_by is None:",
+            ),
+        ),
+        (f"{APPROVALS}::test_a_message_to_many_waits_for_somebody_else",),
+    ),
+    Mutant(
+        "an audience grows past its approval",
+        (
+            Edit(
+                "services/messaging/koinonia_messaging/approvals.py",
+                "if not rules.wait_for_approval(figures.textable, test=broadcast.test, "
+                "approved=broadcast.approved_people):",
+                "if broadcast.id:",
+            ),
+        ),
+        (f"{APPROVALS}::test_who_schedules_for_few_and_adds_many_waits_too",),
+    ),
+    Mutant(
+        "an audience has the family of who is excluded",
+        (
+            Edit(
+                "services/messaging/koinonia_messaging/store/audience.py",
+                "WHERE other.phone_index >= members.phone_index",
+                "WHERE other.id = members.id",
+            ),
+        ),
+        (f"{EXCLUSIONS}::test_whose_number_is_excluded_gets_nothing_and_is_not_counted",),
+    ),
+    Mutant(
+        "an audience that was not reached is sent to twice",
+        (
+            Edit(
+                "services/messaging/koinonia_messaging/store/resending.py",
+                "AND (status <> 'cancelled' OR streamed_recipients > 0)",
+                "AND status <> 'cancelled'",
+            ),
+        ),
+        (f"{RESENDING}::test_nobody_is_sent_to_again_twice",),
+    ),
 )
 
 
@@ -375,6 +467,8 @@ def main() -> None:
     """Plant each bug, and exit with 1 when one survives."""
     arguments = _parse()
     chosen = [mutant for mutant in MUTANTS if arguments.only in mutant.name]
+    if not chosen:
+        sys.exit(f"mutants: none has {arguments.only!r} in its name")
     for mutant in MUTANTS:
         for edit in mutant.edits:
             edit.find(ROOT)
