@@ -33,11 +33,11 @@ class Answer:
 
 
 class Caller:
-    """Logged in as a church's owner, with a session of its own."""
+    """Logged in as a church's owner, with a session of its own; at the first gateway, or at ``url``."""
 
-    def __init__(self, church: Church) -> None:
+    def __init__(self, church: Church, url: str | None = None) -> None:
         self._church = church
-        self._url = church.platform.url
+        self._url = url or church.platform.url
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
         self._session._retry_connection = False  # aiohttp would hide a connection that breaks
         self._csrf = ""
@@ -55,6 +55,10 @@ class Caller:
         credentials = {"email": self._church.email, "password": PASSWORD}
         answer = await self.send("POST", "/api/auth/login", msgspec.json.encode(credentials))
         assert answer.status == 200, answer
+        await self.take_csrf()
+
+    async def take_csrf(self) -> None:
+        """Show a new CSRF token from now on, of the session that there is."""
         self._csrf = (await self.send("GET", "/api/csrf-token")).json()["csrfToken"]
 
     async def send(

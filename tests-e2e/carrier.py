@@ -28,6 +28,9 @@ class _Texts(msgspec.Struct):
     next_after: int | None
 
 
+MOST_OF_AN_ORDER = 10_000  # recipients: what fits into a body that the carrier takes
+
+
 class CarrierReply(msgspec.Struct, frozen=True):
     """A confirmation that the carrier sent by itself."""
 
@@ -47,8 +50,11 @@ class Carrier:
         await self._session.close()
 
     async def order(self, kind: str, recipients: Iterable[str], **more: Any) -> None:
-        """Let something go wrong, for these people."""
-        await self._call("POST", "/faults", {"faults": [{"kind": kind, "recipients": list(recipients), **more}]})
+        """Let something go wrong, for these people; for very many, in several orders."""
+        everybody = list(recipients)
+        for start in range(0, len(everybody) or 1, MOST_OF_AN_ORDER):
+            fault = {"kind": kind, "recipients": everybody[start : start + MOST_OF_AN_ORDER], **more}
+            await self._call("POST", "/faults", {"faults": [fault]})
 
     async def clear_faults(self) -> None:
         await self._call("DELETE", "/faults")

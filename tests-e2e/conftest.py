@@ -1,19 +1,21 @@
-"""The platform, started once per run, and a church for each test."""
+"""The platform, started once for each of pytest's workers, and a church for each test."""
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from koinonia.testing.run import Run
 
+from .balancer import Balancer
 from .church import Church
 from .collector import Collector
 from .containers import ContainerPlatform, gateway_of
 from .platform import Platform
+from .stores import plain_in
 
 LAYOUT = ("--delivery-workers", "2", "--processes", "gateway=2,messaging=2")
 SCALE = ("--scale", "delivery-worker=2", "--scale", "messaging=2")  # on containers, with one gateway's port
@@ -21,25 +23,36 @@ TAIL_LINES = 40
 SERVER_TAIL_LINES = 10
 SERVERS = frozenset({"postgres", "rabbitmq", "redis"})
 AHEAD = 24
-LAST = ("test_keys", "test_privacy")  # one leaves errors on purpose in the logs, one looks at what all have left
+LONG = ("test_keys", "test_fuzzing", "test_stop", "test_benchmarks")
+"""Come first, so that of two workers none is left alone with them in the end."""
+LAST = ("test_moved_ciphertexts", "test_privacy")
+"""One leaves errors on purpose in the logs, which others want without any; one looks at what all have left."""
 
 _STARTED: list[Platform] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``pytest tests-e2e --containers``: the same tests on docker-compose.yml; the image must have been built."""
+    """``pytest tests-e2e --containers``: the same tests on docker-compose.yml; the image must have been built.
+
+    With ``--balanced`` every test goes through a balancer in front of both gateways.
+    """
     parser.addoption("--containers", action="store_true", help="run the platform in containers")
+    parser.addoption("--balanced", action="store_true", help="reach the gateways through a balancer")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Our markers."""
+    """Our markers; options that do not go together are refused."""
+    if config.getoption("containers") and config.getoption("balanced"):
+        raise pytest.UsageError("--balanced goes with processes: containers have one gateway")
     config.addinivalue_line("markers", "native(reason): proves nothing on containers, or cannot run there")
     config.addinivalue_line("markers", "containers: is about containers alone")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Whoever leaves errors, or looks at what the run has left, comes last; each test runs where it belongs."""
-    items.sort(key=lambda item: LAST.index(item.path.stem) if item.path.stem in LAST else -1)
+    """Long ones come first, who leaves errors or looks at what is left comes last; each test runs where it belongs."""
+    rank = {name: place - len(LONG) for place, name in enumerate(LONG)}
+    rank |= {name: place + 1 for place, name in enumerate(LAST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, 0))
     if not config.getoption("containers"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("containers")])
         items[:] = [item for item in items if not item.get_closest_marker("containers")]
@@ -87,16 +100,21 @@ async def collector(pytestconfig: pytest.Config) -> AsyncIterator[Collector]:
 
 @pytest.fixture(scope="session")
 async def platform(run: Run, collector: Collector, pytestconfig: pytest.Config) -> AsyncIterator[Platform]:
-    """The whole platform."""
+    """The whole platform; when all tests are through, nothing plain of anybody may be left in it."""
     tracing = {
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "500",
     }
     kind, layout = (ContainerPlatform, SCALE) if pytestconfig.getoption("containers") else (Platform, LAYOUT)
     platform = await kind.start(run.directory / f"e2e-{os.getpid()}", *layout, settings=tracing)
-    with shown(platform):
+    async with AsyncExitStack() as stack:
+        stack.enter_context(shown(platform))
+        stack.push_async_callback(platform.stop)
+        if pytestconfig.getoption("balanced"):
+            gateways = [each for name, each in platform.state.read_processes().items() if name.startswith("gateway-")]
+            platform.url = (await stack.enter_async_context(Balancer([each.url for each in gateways]))).url
         yield platform
-        await platform.stop()
+        assert await plain_in(platform, collector) == {}
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The platform for the tests once more, on containers: docker-compose.yml as a person would start it."""
 
 import asyncio
+import fcntl
 import json
 import os
 import subprocess
@@ -215,15 +216,18 @@ def made_by(project: str, kind: str) -> list[str]:
 
 
 def remove_left() -> None:
-    """Remove what the projects of killed runs have left."""
-    for kind in KINDS:
-        every = ("--all",) if kind == "container" else ()
-        shown = docker(kind, "ls", *every, "--filter", f"label={PROJECT}", "--format", f'{{{{.Label "{PROJECT}"}}}}')
-        for project in set(shown.split()):
-            if project.startswith(NAME) and not Path("/proc", project.removeprefix(NAME)).exists():
-                with_data = ("--volumes",) if kind == "container" else ()
-                for each in made_by(project, kind):
-                    docker(kind, "rm", "--force", *with_data, each)
+    """Remove what the projects of killed runs have left; pytest's workers do so one at a time."""
+    with FILES[0].open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for kind in KINDS:
+            every = ("--all",) if kind == "container" else ()
+            label = f'{{{{.Label "{PROJECT}"}}}}'
+            shown = docker(kind, "ls", *every, "--filter", f"label={PROJECT}", "--format", label)
+            for project in set(shown.split()):
+                if project.startswith(NAME) and not Path("/proc", project.removeprefix(NAME)).exists():
+                    with_data = ("--volumes",) if kind == "container" else ()
+                    for each in made_by(project, kind):
+                        docker(kind, "rm", "--force", *with_data, each)
 
 
 def gateway_of(network: str = "bridge") -> str:

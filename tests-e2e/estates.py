@@ -23,11 +23,14 @@ LISTS = {
     "GET /api/admin/users": "/api/admin/users",
     "GET /api/admin/audit-log": "/api/admin/audit-log",
     "GET /api/branches": "/api/branches",
+    "GET /api/branches/stats": "/api/branches/stats",
     "GET /api/groups": "/api/groups",
     "GET /api/groups/{id}/members": "/api/groups/{group}/members",
     "GET /api/members": "/api/members",
+    "GET /api/templates": "/api/templates",
     "GET /api/messages": "/api/messages",
     "GET /api/messages/{id}/recipients": "/api/messages/{message}/recipients",
+    "GET /api/recurring-messages": "/api/recurring-messages",
     "GET /api/conversations": "/api/conversations",
     "GET /api/conversations/{id}": "/api/conversations/{conversation}",
 }
@@ -67,16 +70,29 @@ async def _people_and_places(caller: Caller) -> dict[str, str]:
     group = await _made(caller, "/api/groups", {"name": f"Group {word}"})
     branch = await _made(caller, "/api/branches", {"name": f"Branch {word}"})
     key = await _made(caller, "/api/admin/api-keys", {"name": f"Key {word}", "role": "viewer"})
+    template = await _made(caller, "/api/templates", {"name": f"Template {word}", "content": f"Hi, {word}"})
     invitation = {"email": f"{word}@church.example", "firstName": "Boaz", "lastName": "Miller", "role": "viewer"}
     invited = await _made(caller, "/api/admin/users", invitation)
     estate = {"word": word, "group": group["id"], "branch": branch["id"], "api_key": key["apiKey"]["id"]}
-    estate["invited"] = invited["id"]
+    # What a message excludes cannot be deleted.
+    for kind, path in (("other group", "/api/groups"), ("other branch", "/api/branches")):
+        estate[kind] = (await _made(caller, path, {"name": f"Other {word}"}))["id"]
+    estate |= {"invited": invited["id"], "template": template["id"]}
     for number, person in enumerate(people(4)):
         body = {**person.row(), "lastName": word, "externalId": f"external-{number}-{word}", "groupIds": [group["id"]]}
         made = await _made(caller, "/api/members", body)
         estate[f"external id {number}"] = made["externalId"]
         estate |= {"member": made["id"], "phone": made["phone"]} if number == 0 else {}
-    return estate
+    (person,) = people(1)
+    for kind, first in (("double", "Ann"), ("other double", "Anna")):
+        body = {**person.row(), "firstName": first, "lastName": word}
+        estate[kind] = (await _made(caller, "/api/members", body))["id"]
+    estate["cursor of GET /api/members/duplicates"] = encode_cursor(
+        "members.listDuplicates", ("phone", UUID(estate["double"]))
+    )
+    row = {**people(1)[0].row(), "lastName": word, "groupIds": [group["id"]]}
+    imported = await caller.send_json("POST", "/api/members/import", {"members": [row]})
+    return estate | {"import": imported.json()["id"]}
 
 
 async def _session(church: Church, caller: Caller) -> str:
@@ -87,12 +103,26 @@ async def _session(church: Church, caller: Caller) -> str:
 
 
 async def _messages(caller: Caller, estate: dict[str, str]) -> dict[str, str]:
-    """One that goes out to two people and more, one that waits."""
+    """One that goes out to two people and more, two that wait, one that recurs."""
     send = {"content": f"To {estate['word']}", "tags": [estate["word"]], "targetType": "groups"}
     sent = await _made(caller, "/api/messages/send", {**send, "targetIds": [estate["group"]]})
-    waits = {**send, "targetIds": [estate["group"]], "scheduledAt": "2050-01-01T00:00:00Z"}
+    waits = {
+        **send,
+        "targetIds": [estate["group"]],
+        "allowDuplicate": True,
+        "scheduledAt": (clock.now() + timedelta(days=700)).isoformat(),
+    }
     scheduled = await _made(caller, "/api/messages/send", waits)
-    return {"message": sent["message"]["id"], "scheduled": scheduled["message"]["id"]}
+    planned = await _made(caller, "/api/messages/send", waits)
+    rule = {"rrule": "FREQ=YEARLY", "timezone": "UTC", "startAt": "2050-01-01T00:00:00Z"}
+    again = {**send, "targetIds": [estate["group"]], "schedule": rule}
+    recurring = await _made(caller, "/api/recurring-messages", again)
+    return {
+        "message": sent["message"]["id"],
+        "scheduled": scheduled["message"]["id"],
+        "planned": planned["message"]["id"],  # to be changed, and so perhaps sent
+        "recurring": recurring["id"],
+    }
 
 
 async def _outcomes(church: Church, caller: Caller, estate: dict[str, str]) -> None:

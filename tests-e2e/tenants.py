@@ -10,8 +10,11 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
+
+from koinonia import clock
 
 from .church import PASSWORD
 from .page import Route
@@ -128,8 +131,14 @@ def _list(route: str, *more: Ask) -> list[Ask]:
 
 PERSON = {"firstName": "Anna", "lastName": NAME, "phone": PHONE}
 INVITED = {"email": New("invited{}@church.example"), "firstName": "Boaz", "lastName": "Miller", "role": "viewer"}
-QUIET = {"start": "21:00", "until": "08:00"}
-SEND = {"content": NAME, "scheduledAt": "2050-01-01T00:00:00Z"}
+# Far from now in the church's zone, which is New York's: what the tests send shall go.
+QUIET = {"start": f"{clock.now() + timedelta(hours=5):%H:%M}", "until": f"{clock.now() + timedelta(hours=6):%H:%M}"}
+EXCLUDE = {"memberIds": [Of("member")], "groupIds": [Of("other group")], "branchIds": [Of("other branch")]}
+RECUR = {
+    "content": NAME,
+    "schedule": {"rrule": "FREQ=YEARLY", "timezone": "UTC", "startAt": "2050-01-01T00:00:00Z"},
+}
+SEND = {"content": NAME, "scheduledAt": (clock.now() + timedelta(days=700)).isoformat(), "allowDuplicate": True}
 BOTH = {"id": Of("message"), "recipientId": Of("recipient")}
 
 OPEN: dict[str, str] = {
@@ -158,6 +167,9 @@ NAMELESS: dict[str, str] = {
     "POST /api/admin/mfa/recovery-codes": "its caller's own; tried there",
     "POST /api/admin/mfa/confirm": "its caller's own, and ends all sessions; tried there",
     "POST /api/admin/mfa/enable": "its caller's own; tried there",
+    "POST /api/auth/phone": "its caller's own, five times an hour; tried in the gateway's test_own_phones.py",
+    "POST /api/auth/phone/confirm": "its caller's own; tried there",
+    "DELETE /api/auth/phone": "its caller's own; tried there",
     "POST /api/messages/stop": "ends all that its caller has on the way; tried in test_panic_stop.py",
     "POST /api/auth/password/change": "ends its caller's other sessions; tried in the gateway's test_passwords.py",
     "DELETE /api/auth/sessions": "ends its caller's other sessions; tried in the gateway's test_sessions.py",
@@ -167,6 +179,7 @@ NAMELESS: dict[str, str] = {
 # In the order in which the owner asks them: what ends a thing comes last.
 REQUESTS: dict[str, list[Ask]] = {
     "GET /api/auth/me": [Ask()],
+    "GET /api/auth/phone": [Ask()],
     "GET /api/auth/sessions": _list("GET /api/auth/sessions"),
     "GET /api/churches/{id}/settings": [Ask(_by("church"))],
     "PATCH /api/churches/{id}/settings": [
@@ -179,10 +192,13 @@ REQUESTS: dict[str, list[Ask]] = {
     "POST /api/admin/users": [Ask(body=INVITED, owner=201)],
     "PATCH /api/admin/users/{id}": [Ask(_by("invited"), body={"role": "sender"})],
     "GET /api/admin/audit-log": _list("GET /api/admin/audit-log", Ask(query={"actorId": Of("admin")})),
+    "GET /api/analytics/stats": [Ask()],
+    "GET /api/analytics/delivery": [Ask()],
     "GET /api/billing/plans": [Ask()],
     "GET /api/billing/subscription": [Ask()],
     "GET /api/billing/usage": [Ask()],
     "GET /api/branches": _list("GET /api/branches"),
+    "GET /api/branches/stats": _list("GET /api/branches/stats"),
     "POST /api/branches": [Ask(body={"name": NAME}, owner=201)],
     "GET /api/branches/{id}": [Ask(_by("branch"))],
     "PATCH /api/branches/{id}": [Ask(_by("branch"), body={"name": NAME})],
@@ -190,6 +206,7 @@ REQUESTS: dict[str, list[Ask]] = {
     "POST /api/groups": [Ask(body={"name": NAME, "branchId": Of("home")}, owner=201)],
     "GET /api/groups/{id}": [Ask(_by("group"))],
     "PATCH /api/groups/{id}": [Ask(_by("group"), body={"name": NAME, "branchId": Of("home")})],
+    "POST /api/groups/{id}/restore": [Ask(_by("group"))],
     "GET /api/groups/{id}/members": [
         Ask(_by("group")),
         Ask(_by("group"), query={"cursor": Of("cursor of GET /api/groups/{id}/members")}),
@@ -212,6 +229,9 @@ REQUESTS: dict[str, list[Ask]] = {
         Ask(body={"members": [PERSON], "groupIds": [Of("group")]}),
         Ask(csv={**PERSON, "branchId": Of("home"), "externalId": Of("external id 3")}),
     ],
+    "GET /api/members/export": [Ask(query={"branchId": Of("home")}), Ask(query={"groupId": Of("group")})],
+    "GET /api/members/imports/{id}": [Ask(_by("import"))],
+    "GET /api/members/imports/{id}/report": [Ask(_by("import"))],
     "GET /api/members/{id}": [Ask(_by("member"))],
     "GET /api/members/{id}/messages": [
         Ask(_by("member")),
@@ -221,27 +241,76 @@ REQUESTS: dict[str, list[Ask]] = {
         Ask(_by("member"), body={"branchId": Of("home"), "groupIds": [Of("group")]}),
         Ask(_by("member"), body={"externalId": Of("external id 0")}),
     ],
+    "GET /api/templates": _list("GET /api/templates"),
+    "POST /api/templates": [Ask(body={"name": NAME, "content": "Hi"}, owner=201)],
+    "PATCH /api/templates/{id}": [Ask(_by("template"), body={"content": "Hello"})],
+    "GET /api/members/duplicates": _list("GET /api/members/duplicates"),
+    "POST /api/members/{id}/merge": [Ask(_by("double"), body={"memberId": Of("other double")})],
+    "POST /api/members/{id}/restore": [Ask(_by("member"))],
     "GET /api/messages": _list("GET /api/messages", Ask(query={"search": Of("word")}), Ask(query={"tag": Of("word")})),
     "POST /api/messages/preview": [
         Ask(body={"content": "Hi", "targetType": "individual", "targetIds": [Of("member")], "numberId": Of("number")}),
-        Ask(body={"content": "Hi", "targetType": "groups", "targetIds": [Of("group")]}),
+        Ask(body={"templateId": Of("template"), "targetType": "groups", "targetIds": [Of("group")]}),
         Ask(body={"content": "Hi", "targetType": "branches", "targetIds": [Of("home")]}),
+        Ask(body={"content": "Hi", "targetType": "all", "exclude": EXCLUDE}),
+    ],
+    "POST /api/messages/send-to-me": [  # who has confirmed no phone gets 409
+        Ask(body={"content": "Hi", "numberId": Of("number")}, owner=409),
+        Ask(body={"templateId": Of("template")}, owner=409),
     ],
     "POST /api/messages/send": [
         Ask(
             body={**SEND, "targetType": "individual", "targetIds": [Of("member")], "numberId": Of("number")}, owner=202
         ),
         Ask(body={**SEND, "targetType": "groups", "targetIds": [Of("group")]}, owner=202),
+        Ask(body={**SEND, "content": None, "templateId": Of("template"), "targetType": "all"}, owner=202),
         Ask(body={**SEND, "targetType": "branches", "targetIds": [Of("home")]}, owner=202),
+        Ask(body={**SEND, "targetType": "all", "exclude": EXCLUDE}, owner=202),
     ],
+    "GET /api/messages/tags": [Ask()],
     "GET /api/messages/{id}": [Ask(_by("message"))],
+    "PATCH /api/messages/{id}": [
+        Ask(_by("planned"), body={"targetType": "individual", "targetIds": [Of("member")], "numberId": Of("number")}),
+        Ask(_by("planned"), body={"targetType": "groups", "targetIds": [Of("group")]}),
+        Ask(_by("planned"), body={"targetType": "branches", "targetIds": [Of("home")]}),
+        Ask(_by("planned"), body={"exclude": EXCLUDE, "allowDuplicate": True}),
+        Ask(_by("planned"), body={"templateId": Of("template"), "allowDuplicate": True}),
+    ],
     "GET /api/messages/{id}/events": [Ask(_by("message"), headers={POSITION: Of("position")})],
     "GET /api/messages/{id}/recipients": [
         Ask(_by("message")),
         Ask(_by("message"), query={"cursor": Of("cursor of GET /api/messages/{id}/recipients")}),
     ],
+    "GET /api/messages/{id}/recipients/export": [Ask(_by("message"))],
     "GET /api/messages/{id}/recipients/{recipientId}/trail": [Ask(BOTH)],
     "POST /api/messages/{id}/recipients/{recipientId}/resolve": [Ask(BOTH, body={"action": "close"})],
+    "GET /api/recurring-messages": _list("GET /api/recurring-messages"),
+    "POST /api/recurring-messages": [
+        Ask(
+            body={**RECUR, "targetType": "individual", "targetIds": [Of("member")], "numberId": Of("number")}, owner=201
+        ),
+        Ask(body={**RECUR, "targetType": "groups", "targetIds": [Of("group")]}, owner=201),
+        Ask(body={**RECUR, "targetType": "branches", "targetIds": [Of("home")]}, owner=201),
+        Ask(body={**RECUR, "targetType": "all", "exclude": EXCLUDE}, owner=201),
+        Ask(body={**RECUR, "content": None, "templateId": Of("template"), "targetType": "all"}, owner=201),
+    ],
+    "GET /api/recurring-messages/{id}": [Ask(_by("recurring"))],
+    "PATCH /api/recurring-messages/{id}": [
+        Ask(
+            _by("recurring"),
+            body={
+                "targetType": "individual",
+                "targetIds": [Of("member")],
+                "numberId": Of("number"),
+                "schedule": RECUR["schedule"],
+            },
+        ),
+        Ask(_by("recurring"), body={"targetType": "groups", "targetIds": [Of("group")]}),
+        Ask(_by("recurring"), body={"targetType": "branches", "targetIds": [Of("home")]}),
+        Ask(_by("recurring"), body={"exclude": EXCLUDE}),
+        Ask(_by("recurring"), body={"templateId": Of("template")}),
+    ],
+    "DELETE /api/recurring-messages/{id}": [Ask(_by("recurring"), owner=204)],
     "GET /api/conversations": _list("GET /api/conversations"),
     "GET /api/conversations/{id}": [
         Ask(_by("conversation")),
@@ -251,6 +320,10 @@ REQUESTS: dict[str, list[Ask]] = {
     "PATCH /api/conversations/{id}/status": [Ask(_by("conversation"), body={"status": "closed"})],
     "POST /api/conversations/{id}/reply": [Ask(_by("conversation"), body={"content": NAME}, owner=202)],
     "GET /api/numbers": _list("GET /api/numbers"),
+    "POST /api/messages/{id}/approve": [Ask(_by("scheduled"), body={}, owner=409)],
+    "POST /api/messages/{id}/reject": [Ask(_by("scheduled"), body={"reason": "No"}, owner=409)],
+    "POST /api/messages/{id}/resend-failed": [Ask(_by("message"), owner=409)],
+    "POST /api/messages/{id}/send-again": [Ask(_by("scheduled"), owner=409)],
     "POST /api/messages/{id}/pause": [Ask(_by("scheduled"))],
     "POST /api/messages/{id}/resume": [Ask(_by("scheduled"))],
     "POST /api/messages/{id}/cancel": [Ask(_by("scheduled"))],
@@ -261,6 +334,7 @@ REQUESTS: dict[str, list[Ask]] = {
     "POST /api/churches/{id}/sending/resume": [Ask(_by("church"))],
     "DELETE /api/groups/{id}/members": [Ask(_by("group"), body={"memberIds": [Of("member")]})],
     "DELETE /api/members/{id}": [Ask(_by("member"), owner=204)],
+    "DELETE /api/templates/{id}": [Ask(_by("template"), owner=204)],
     "DELETE /api/groups/{id}": [Ask(_by("group"), owner=204)],
     "DELETE /api/branches/{id}": [Ask(_by("branch"), owner=204)],
     "DELETE /api/admin/users/{id}": [Ask(_by("invited"), owner=204)],

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from bench.figures import CARRIER, Results, Spread, per_recipient, percentile
+from bench.figures import CARRIER, Spread, per_recipient, percentile
+from bench.gateway.figures import GATEWAY, HOP, GatewayResults, rate_to_ask
 from bench.platform import BenchFailed, Carrier
+from bench.results import Results
 from bench.work import Work, recipient_of, requests_of, token
 
 from koinonia.carrier.contract import OutboundText, token_of
@@ -18,6 +20,7 @@ from koinonia.ids import new_id
 
 ROOT = Path(__file__).resolve().parent.parent
 PEOPLE = 200
+REQUESTS = 40
 SERVICES = {"messaging", "delivery", "delivery-worker-1", "conversation", "billing", "compliance", "gateway"}
 
 
@@ -27,6 +30,7 @@ async def test_two_hundred_go_through_the_platform_and_the_other_ways(tmp_path: 
     output = tmp_path / "figures.json"
     size = str(PEOPLE)
     command = ["--recipients", size, "--usual", size, "--accept", size, "--rounds", "1", "--latencies", "0"]
+    command += ["--gateway", str(REQUESTS)]
     bench = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "bench", *command, "--output", str(output)),
@@ -62,6 +66,30 @@ async def test_two_hundred_go_through_the_platform_and_the_other_ways(tmp_path: 
     for run in others:
         assert run.cpu_us["sender"] > 0
         assert run.cpu_us["receiver"] > 0
+    assert results.gateway is not None
+    _check_gateway(results.gateway)
+
+
+def _check_gateway(results: GatewayResults) -> None:
+    """Every request had its answer both ways, or the benchmark had failed; the figures are of these."""
+    names = [route.name for route in results.routes]
+    assert len(names) == 4
+    assert {"message list", "conversation list", "send"} < set(names)
+    for route in results.routes:
+        for way in (GATEWAY, HOP):
+            (one,) = route.rounds[way]
+            paced = route.paced.rounds[way]
+            assert one.way == paced.way == way
+            assert one.refused < one.count
+            assert one.count == (20 if route.name == "send" else REQUESTS)
+            assert 1 <= paced.count <= 2 * one.count
+            assert set(one.cpu_us) > {way, "postgres", "load"}
+            assert 0 < one.p50_ms <= one.p95_ms <= one.p99_ms
+            assert paced.seconds >= (paced.count - 1) / route.paced.rate  # none was asked before it was due
+        assert route.ratios.median == route.rounds[GATEWAY][0].rate / route.rounds[HOP][0].rate
+        assert route.paced.rate <= route.rounds[HOP][0].rate / 2
+    assert 0 < results.health.p50_ms <= results.health.p95_ms
+    assert 0 < results.detailed_health.p50_ms <= results.detailed_health.p95_ms
 
 
 async def test_what_did_not_reach_the_carrier_once_is_found_out() -> None:
@@ -112,3 +140,8 @@ def test_cpu_is_what_was_spent_between_two_looks() -> None:
 
 def test_a_spread_is_the_median_and_what_it_lies_between() -> None:
     assert Spread.of([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
+
+
+def test_no_more_is_asked_than_half_of_what_the_bare_hop_sustains() -> None:
+    assert rate_to_ask(2000, 10_000) == 2000
+    assert rate_to_ask(2000, 900) == 450

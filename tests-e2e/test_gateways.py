@@ -2,17 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
-from yarl import URL
 
 from koinonia.api.messages import Message, MessageProgress, SendRequest
 from koinonia.client import Client
 from koinonia.testing.fixtures import wait_until
 
+from .balancer import Balancer
 from .church import PASSWORD, Church
 from .test_restarts import SLOW, begin
 
@@ -21,63 +20,12 @@ pytestmark = pytest.mark.native("on containers there is one gateway")
 GATEWAYS = ("gateway-1", "gateway-2")
 WRITERS = 4
 WATCHERS = 16  # fewer than one gateway lets a principal have
-PIECE = 65536
-
-
-class Balancer:
-    """A TCP balancer: each connection goes to the next backend that takes it, and ends when either side ends."""
-
-    def __init__(self, backends: Sequence[URL]) -> None:
-        self._backends = list(backends)
-        self._next = 0
-        self.taken: Counter[int] = Counter()  # by the backend's port
-
-    async def __aenter__(self) -> "Balancer":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            far_reader, far_writer = await self._connect()
-            _, pending = await asyncio.wait(
-                [asyncio.create_task(_pass_on(reader, far_writer)), asyncio.create_task(_pass_on(far_reader, writer))],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            far_writer.close()
-            for task in pending:
-                task.cancel()
-        except OSError:
-            pass  # no backend takes it
-        finally:
-            writer.close()
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        for _ in self._backends:
-            self._next = (self._next + 1) % len(self._backends)
-            backend = self._backends[self._next]
-            with suppress(OSError):
-                connection = await asyncio.open_connection(backend.host, backend.port)
-                self.taken[backend.port or 0] += 1
-                return connection
-        raise ConnectionRefusedError
-
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while piece := await reader.read(PIECE):
-            writer.write(piece)
-            await writer.drain()
 
 
 @pytest.fixture
 async def balancer(church: Church) -> AsyncIterator[Balancer]:
     """In front of both."""
-    async with Balancer([URL(church.platform.process(name).url) for name in GATEWAYS]) as balancer:
+    async with Balancer([church.platform.process(name).url for name in GATEWAYS]) as balancer:
         yield balancer
 
 

@@ -1,4 +1,4 @@
-"""Encryption and token keys changed under load, and ciphertexts that somebody with the database moved about."""
+"""Encryption and token keys changed under load."""
 
 import asyncio
 import base64
@@ -14,13 +14,16 @@ import asyncpg
 import msgspec
 import pytest
 
+from koinonia import clock
 from koinonia.api.messages import Message
 from koinonia.testing.fixtures import wait_until
 
-from .caller import Answer, Caller
-from .church import Church, Person, people
+from .caller import Caller
+from .church import Church, people
 from .platform import Platform
 
+RELOADS = int(os.environ.get("RELOADS", "3"))
+"""Under load, the three that change keys among them; `make chaos` asks for 100."""
 ENCRYPTION, TOKENS = "KOINONIA_ENCRYPTION_KEYS", "KOINONIA_TOKEN_KEYS"
 STORED = {
     "gateway.admins": ("email_ciphertext",),
@@ -33,7 +36,7 @@ UNREADABLE = ("CiphertextInvalid", "unreadable", "cannot be decrypted", "decrypt
 
 
 @pytest.mark.native("`koinonia up` reloads its processes; containers are replaced by whoever runs them")
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(540 + 120 * RELOADS)
 async def test_keys_are_changed_under_load_without_an_error(church: Church) -> None:
     platform = church.platform
     old = read_keys(platform)
@@ -52,7 +55,11 @@ async def test_keys_are_changed_under_load_without_an_error(church: Church) -> N
         assert f"nothing is under {id_of(old[ENCRYPTION])} any more" in said
         await change_keys(platform, {ENCRYPTION: new[ENCRYPTION], TOKENS: f"{new[TOKENS]},{old[TOKENS]}"})
         await busy.has_done_something_of_each()
-    assert busy.failures == []
+        for number in range(4, RELOADS + 1):
+            await reload(platform)
+            await busy.has_done_something_of_each()
+            assert not busy.failures, "\n".join([f"by the end of reload {number}:", *busy.failures])
+    assert not busy.failures, "\n".join(busy.failures)
 
     for message in busy.sent:
         done = await church.client.messages.wait_until_completed(message.id, timeout_seconds=120)
@@ -70,83 +77,6 @@ async def test_keys_are_changed_under_load_without_an_error(church: Church) -> N
     assert (status, sum(int(line.split()[1]) for line in said.splitlines() if "re-encrypted" in line)) == (0, 0), said
     assert told_since(platform, log_sizes) == []
     assert await platform.dead_letters() == "no dead letters"
-
-
-async def test_a_ciphertext_moved_to_another_church_or_kind_does_not_open(
-    new_church: Callable[[], Awaitable[Church]],
-) -> None:
-    theirs, ours = await new_church(), await new_church()
-    (anna,) = await theirs.add(1)
-    plain, moved, mistaken = await ours.add(3)
-    ids = {member.phone: member.id async for member in ours.client.members.list()}
-    hers = {member.phone: member.id async for member in theirs.client.members.list()}[anna.phone]
-    database = await asyncpg.connect(ours.platform.process("postgres").url)
-    take = "UPDATE messaging.members SET phone_ciphertext = ({}) WHERE id = $1 RETURNING phone_ciphertext"
-    before = "SELECT id, phone_ciphertext FROM messaging.members WHERE id = ANY ($1)"
-    kept = await database.fetch(before, [ids[moved.phone], ids[mistaken.phone]])
-    try:
-        from_her = take.format("SELECT phone_ciphertext FROM messaging.members WHERE id = $2")
-        planted = [await database.fetchval(from_her, ids[moved.phone], hers)]
-        planted += [await database.fetchval(take.format("email_ciphertext"), ids[mistaken.phone])]
-        assert None not in planted
-        async with Caller(ours) as caller:
-            for person in (moved, mistaken):
-                answer = await caller.send("GET", f"/api/members/{ids[person.phone]}")
-                assert_clear_and_silent(answer, [anna, moved, mistaken], planted)
-            assert_clear_and_silent(await caller.send("GET", "/api/members"), [anna, moved, mistaken], planted)
-            answer = await caller.send("GET", f"/api/members/{ids[plain.phone]}")
-            assert (answer.status, answer.json()["phone"]) == (200, plain.phone)
-        assert [member.phone async for member in theirs.client.members.list()] == [anna.phone]
-
-        # The chunk on the bus carries both, delivery stores them: nobody gets a text but whom it is meant for.
-        message = await ours.send("To whom it may concern.")
-
-        async def is_all_that_can_be_done() -> bool:
-            counts = (await ours.client.messages.get(message.id)).counts
-            return counts.delivered == 1 and counts.queued == 2
-
-        await wait_until(is_all_that_can_be_done, seconds=30, what="the one text")
-        refused = await wait_until(lambda: refusals(ours.platform, message.id), seconds=30, what="two refusals")
-        assert refused == {"It cannot be read; support has been told."}
-        assert [text.recipient for text in await ours.texts()] == [plain.phone]
-        assert await theirs.texts() == []
-        to_anna = await theirs.send("To Anna.")
-        await theirs.client.messages.wait_until_completed(to_anna.id, timeout_seconds=90)
-        await theirs.agrees(to_anna.id)
-        await ours.client.messages.cancel(message.id)
-
-        async def are_cancelled() -> bool:
-            counts = (await ours.client.messages.get(message.id)).counts
-            return (counts.delivered, counts.cancelled) == (1, 2)
-
-        await wait_until(are_cancelled, seconds=30, what="the two cancelled copies")
-        assert [text.recipient for text in await ours.texts()] == [plain.phone]
-    finally:
-        await database.executemany("UPDATE messaging.members SET phone_ciphertext = $2 WHERE id = $1", map(tuple, kept))
-        await database.execute("DELETE FROM delivery.recipients WHERE phone_ciphertext = ANY ($1)", planted)
-        await database.close()
-    async with Caller(ours) as caller:
-        assert (await caller.send("GET", f"/api/members/{ids[moved.phone]}")).json()["phone"] == moved.phone
-
-
-def assert_clear_and_silent(answer: Answer, concerned: list[Person], planted: list[bytes]) -> None:
-    """It says that something cannot be read, and nothing of whom it was."""
-    assert (answer.status, answer.code) == (500, "INTERNAL_ERROR")
-    assert answer.json()["error"]["message"] == "A stored value cannot be decrypted."
-    hidden = [text.encode() for person in concerned for text in (person.phone, person.phone[2:], person.email)]
-    hidden += [base64.b64encode(each)[:40] for each in planted] + [each.hex().encode()[:40] for each in planted]
-    assert [each for each in hidden if each in answer.body] == []
-
-
-async def refusals(platform: Platform, message_id: UUID) -> set[str]:
-    """What is said of the copies of a message that could not be sent, once it is said of two."""
-    database = await asyncpg.connect(platform.process("postgres").url)
-    try:
-        query = "SELECT error_message FROM delivery.recipients WHERE source_id = $1 AND error_message IS NOT NULL"
-        said = [row["error_message"] for row in await database.fetch(query, message_id)]
-    finally:
-        await database.close()
-    return set(said) if len(said) == 2 else set()
 
 
 # Keys, as an operator handles them.
@@ -168,10 +98,15 @@ def read_keys(platform: Platform) -> dict[str, str]:
 
 
 async def change_keys(platform: Platform, values: Mapping[str, str]) -> None:
-    """Write them to ``keys.env`` and reload: every process is another one after, the servers are the same."""
-    before = platform.state.read_processes()
+    """Write them to ``keys.env`` and reload."""
     lines = [f"{name}={value}" for name, value in {**read_keys(platform), **values}.items()]
     platform.state.keys.write_text("\n".join(lines) + "\n")
+    await reload(platform)
+
+
+async def reload(platform: Platform) -> None:
+    """Every process is another one after, the servers are the same."""
+    before = platform.state.read_processes()
     status, said = await platform.command("reload")
     assert status == 0, said
     after = platform.state.read_processes()
@@ -206,8 +141,16 @@ def told_since(platform: Platform, sizes: Mapping[str, int]) -> list[str]:
         with path.open("rb") as log:
             log.seek(sizes.get(name, 0))
             lines = log.read().decode(errors="replace").splitlines()
-        told += [line for line in lines if '"level": "error"' in line or any(word in line for word in UNREADABLE)]
+        told += [line for line in lines if is_error(line) or any(word in line for word in UNREADABLE)]
     return told
+
+
+def is_error(line: str) -> bool:
+    """Whether a line of a log is of an error; one that is no JSON, as a traceback's, is."""
+    try:
+        return msgspec.json.decode(line)["level"] in {"error", "critical"}
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return line != ""
 
 
 async def send_with_receipts_held_back(church: Church) -> Message:
@@ -239,8 +182,14 @@ class Load:
         self._writers = people(3)
 
     def begin(self, group: asyncio.TaskGroup) -> None:
-        for act in (self.read, self.write, self.import_members, self.broadcast, self.text_in, self.reply):
+        for act in self._acts():
             group.create_task(self._keep_on(act))
+
+    def _acts(self) -> list[Callable[[], Awaitable[None]]]:
+        return [
+            *(self.read, self.write, self.import_members, self.broadcast),
+            *(self.text_in, self.reply, self.refresh),
+        ]
 
     def end(self) -> None:
         self._stopping.set()
@@ -251,7 +200,7 @@ class Load:
 
         def is_done() -> bool:
             grown = self._done - before
-            return len(grown) == 6 and min(grown.values()) >= 2
+            return len(grown) == len(self._acts()) and min(grown.values()) >= 2
 
         await wait_until(is_done, seconds=120, what="work of each kind")
 
@@ -297,6 +246,11 @@ class Load:
             path = f"/api/conversations/{conversations[0]['id']}/reply"
             await self._ask(self._caller, "POST", path, {"content": "Thank you."})
 
+    async def refresh(self) -> None:
+        """Get each session the tokens that it goes on with; an access token lives ten minutes."""
+        for caller in (self._caller, self._reader):
+            await self._ask(caller, "POST", "/api/auth/refresh")
+
     async def every_inbound_text_is_in_the_inbox_once(self) -> None:
         assert self.texted
 
@@ -324,7 +278,7 @@ class Load:
             try:
                 await act()
             except Exception as error:
-                self.failures.append(f"{act.__name__}: {error!r}")
+                self.failures.append(f"{clock.now():%H:%M:%S} {act.__name__}: {error!r}")
             self._done[act.__name__] += 1
             await asyncio.sleep(0.2)
 
@@ -332,7 +286,7 @@ class Load:
         encoded = None if body is None else msgspec.json.encode(body)
         answer = await caller.send(method, path, encoded)
         assert answer.status < 300, (method, path, answer.status, answer.body[:300])
-        found: dict[str, Any] = answer.json()
+        found: dict[str, Any] = answer.json() if answer.body else {}
         return found
 
 

@@ -12,7 +12,7 @@ from .church import Church
 from .page import Route, all_routes
 from .rubbish import Rubbish, rubbish_for
 from .things import make_one_of_each, place
-from .verdict import failed_requests, fault_of, still_works
+from .verdict import failed_requests, fault_of, send_at_once, still_works
 
 AT_ONCE = 8
 
@@ -37,6 +37,8 @@ async def test_rubbish_to_every_route_is_refused_and_breaks_nothing(church: Chur
     assert not faults, f"{len(faults)} of {answered.total()} answers:\n" + "\n".join(faults[:40])
     assert answered[400] > 1000
     assert failed_requests(church.platform) == []
+    async with Caller(church) as caller:
+        await send_at_once(church, caller)
     await still_works(church)
 
 

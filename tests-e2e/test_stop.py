@@ -37,8 +37,11 @@ STOPS_PER_PHASE = STOPS // 4
 WELCOMED = 60
 """People who said START before the broadcast: compliance's answer to it is the older state that comes late."""
 PLACES = 100  # two workers with 50 calls each
-LATENCY = max(0.3, 90 * PLACES / RECIPIENTS)
-"""Of a call, in seconds: so that a broadcast of any size lasts a minute and a half, unless it is hurried."""
+BROADCAST_SECONDS = 180 + (RECIPIENTS - 5000) / 100
+"""Unless it is hurried: three times what a quick machine needs until then, and while the copies of a larger one are
+stored."""
+LATENCY = BROADCAST_SECONDS * PLACES / RECIPIENTS
+"""Of a call, in seconds."""
 PATIENCE_SECONDS = 150.0  # on a busy machine
 NEXT = round(2 * PLACES / LATENCY)
 """How many go within the next two seconds."""
@@ -321,7 +324,10 @@ def is_late(text: Text, than: datetime, seconds: float = 0.0) -> bool:
 
 
 async def welcome(church: Church, ear: Ear, people: Sequence[Person]) -> dict[bytes, UUID]:
-    """Let people say START: by blind index, compliance's answer, an older state than what they will say."""
+    """Let people say START: by blind index, compliance's answer, an older state than what they will say.
+
+    They have their texts when this returns: one still queued would be left out, rightly, once they say STOP.
+    """
     for person in people:
         await church.platform.carrier.person_texts(person.phone, church.number, "START")
 
@@ -331,6 +337,7 @@ async def welcome(church: Church, ear: Ear, people: Sequence[Person]) -> dict[by
 
     answered = await wait_until(are_answered, seconds=60, what=f"{len(people)} answers")
     assert isinstance(answered, list)
+    await until_answered(church, {OPTED_IN: [person.phone for person in people]})
     return {each.data.phone_index: each.id for each in answered}
 
 

@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,12 +12,14 @@ import msgspec
 import pytest
 
 from koinonia import clock
-from koinonia.api.messages import Message, ResolveRequest, SendRequest, Trail
+from koinonia.api.churches import ChurchSettingsPatch, QuietHours
+from koinonia.api.messages import Message, ResolveRequest, SendRequest, Trail, Urgent
 from koinonia.client import ApiError, Client
 from koinonia.testing.fixtures import wait_until
 
 from .caller import Caller
 from .church import Church
+from .test_restarts import is_drained
 
 EXPIRE = "UPDATE delivery.work SET do_not_send_after = clock_timestamp() - interval '1 second' WHERE recipient_id = $1"
 OWNER = "Ruth Miller"
@@ -94,6 +97,33 @@ async def test_a_trail_tells_what_became_of_each(church: Church) -> None:
     trail = await trail_of(church, message, refused, *ASKED, "refused", "accepted", "delivered")
     assert "The carrier did not take it for now." in sentence(trail, "refused")
     await shows_operators(church, trail)
+
+
+async def test_a_broadcast_waits_for_the_end_of_quiet_hours_and_an_urgent_one_does_not(church: Church) -> None:
+    (person,) = await church.add(1)
+    now, hour = clock.now(), timedelta(hours=1)
+    hours = QuietHours(start=f"{now - hour:%H:%M}", until=f"{now + 2 * hour:%H:%M}")
+    await church.client.churches.change(church.id, ChurchSettingsPatch(timezone="UTC", quiet_hours=hours))
+    await wait_until(lambda: is_drained(church.platform), what="the news of the settings")
+    plan = await church.client.messages.preview(SendRequest(content="Not now.", target_type="all"))
+    assert plan.waits_until is not None
+    assert plan.finishes_at is not None
+    assert now + hour < plan.waits_until <= plan.finishes_at < now + 3 * hour
+    waiting = await church.send("Not now.")
+    assert waiting.waiting_until == plan.waits_until
+    urgent = await church.client.messages.send(
+        SendRequest(content="The service is called off.", target_type="all", urgent=Urgent(reason="The storm."))
+    )
+    assert urgent.urgent == Urgent(reason="The storm.")
+    done = await church.client.messages.wait_until_completed(urgent.id, timeout_seconds=60)
+    assert (done.counts.delivered, done.waiting_until) == (1, None)
+    trail = await trail_of(church, waiting, person.phone, *ASKED, "waiting")
+    assert sentence(trail, "waiting") == "It waits for the end of the church's quiet hours."
+    assert trail.entries[-1].until == plan.waits_until
+    await church.client.churches.change(church.id, ChurchSettingsPatch(quiet_hours=None))
+    done = await church.client.messages.wait_until_completed(waiting.id, timeout_seconds=30)
+    assert (done.counts.delivered, done.waiting_until) == (1, None)
+    assert [text.text for text in await church.texts()] == ["The service is called off.", "Not now."]
 
 
 async def test_a_trail_tells_of_what_was_taken_back_or_came_too_late(church: Church) -> None:

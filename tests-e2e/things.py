@@ -6,6 +6,8 @@ from koinonia.api.admins import InvitationRequest
 from koinonia.api.auth import ApiKeyRequest
 from koinonia.api.branches import BranchRequest
 from koinonia.api.groups import GroupRequest
+from koinonia.api.recurring import RecurringRequest
+from koinonia.api.templates import TemplateRequest
 from koinonia.testing.fixtures import wait_until
 
 from .church import Church
@@ -25,11 +27,16 @@ async def make_one_of_each(church: Church) -> dict[str, UUID]:
         return next(iter([each.id async for each in client.conversations.list()]), None)
 
     thread = await wait_until(conversation, what="the conversation")
+    imported = (await client.members.import_rows([person.row()])).id
     assert isinstance(thread, UUID)
+    assert imported is not None
     return {
         "churches/id": church.id,
         "branches/id": (await client.branches.create(BranchRequest(name="Downtown"))).id,
         "groups/id": (await client.groups.create(GroupRequest(name="Choir"))).id,
+        "imports/id": imported,
+        "recurring-messages/id": (await client.recurring_messages.create(RecurringRequest.example())).id,
+        "templates/id": (await client.templates.create(TemplateRequest.example())).id,
         "members/id": member,
         "messages/id": sent.id,
         "recipients/recipientId": (await church.recipients(sent.id))[0].id,

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from uuid import UUID
 
-from .caller import Answer
+from koinonia.testing.fixtures import wait_until
+
+from .caller import Answer, Caller
 from .church import Church
 from .page import Route
 from .platform import Platform
+from .test_restarts import is_drained
 
 # Above 499, what the contract names for the routes that it names it for.
 NAMED = {501: "FEATURE_DISABLED", 503: "DEPENDENCY_UNAVAILABLE"}
@@ -54,6 +57,13 @@ def requests_with(platform: Platform, start: str) -> Iterator[str]:
         for entry in platform.entries(service, "request_served"):
             if str(entry["request_id"]).startswith(start):
                 yield str(entry["request_id"])
+
+
+async def send_at_once(church: Church, caller: Caller) -> None:
+    """Take back what settings may hold texts up by, and wait until all know: at night, an example's hours are quiet."""
+    at_once = {"undoSeconds": 0, "approvalAbove": None, "quietHours": None}
+    assert (await caller.send_json("PATCH", f"/api/churches/{church.id}/settings", at_once)).status == 200
+    await wait_until(lambda: is_drained(church.platform), what="the news of the settings")
 
 
 async def still_works(church: Church) -> None:

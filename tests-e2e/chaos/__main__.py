@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from .plan import BLOCK, plan
-from .run import play
+from .run import Report, play, unmet
 from .stage import Stages
 
 
@@ -37,10 +37,13 @@ async def _play_all(seeds: list[int]) -> int:
     print(f"{len(seeds)} runs, seeds {min(seeds)} to {max(seeds)}", flush=True)
     stages = Stages(directory / "platforms")
     failed: list[int] = []
+    reports: list[Report] = []
     try:
         for number, seed in enumerate(seeds, start=1):
             print(f"{number}/{len(seeds)} ", end="", flush=True)
-            if not await _play_one(stages, seed, directory):
+            if report := await _play_one(stages, seed, directory):
+                reports.append(report)
+            else:
                 failed.append(seed)
                 await stages.close()  # what comes next begins with a whole platform
     finally:
@@ -48,19 +51,22 @@ async def _play_all(seeds: list[int]) -> int:
         shutil.rmtree(directory / "platforms", ignore_errors=True)
         if not failed:
             shutil.rmtree(directory, ignore_errors=True)
+    for complaint in unmet(reports):
+        print(f"the runs together have not met what they are for: {complaint}")
     if not failed:
         print(f"all {len(seeds)} runs ended as they must")
-        return 0
+        return 1 if unmet(reports) else 0
     print(
         f"{len(failed)} of {len(seeds)} runs failed: seeds {', '.join(map(str, failed))}; their logs are in {directory}"
     )
     return 1
 
 
-async def _play_one(stages: Stages, seed: int, directory: Path) -> bool:
+async def _play_one(stages: Stages, seed: int, directory: Path) -> Report | None:
     """Play a seed and say how it ended; keep the logs of one that failed."""
     try:
-        print(await play(await stages.of(plan(seed).idempotency), plan(seed)), flush=True)
+        report = await play(await stages.of(plan(seed).idempotency), plan(seed))
+        print(report, flush=True)
     except Exception as error:  # whatever it is, it is told, and the next run is played
         logs = directory / f"seed-{seed}"
         logs.mkdir(exist_ok=True)
@@ -70,8 +76,8 @@ async def _play_one(stages: Stages, seed: int, directory: Path) -> bool:
         (logs / "failure.txt").write_text(traceback.format_exc())
         print(f"seed {seed} FAILED: {str(error) or type(error).__name__}")
         print(f"  logs in {logs}; again: make chaos RUNS=1 SEED={seed}", flush=True)
-        return False
-    return True
+        return None
+    return report
 
 
 if __name__ == "__main__":

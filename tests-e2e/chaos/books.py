@@ -61,6 +61,15 @@ class Message(msgspec.Struct, frozen=True):
     counts: dict[str, int]
 
 
+class Figure(msgspec.Struct, frozen=True):
+    """A number of the dashboards, days and branches that is not what the rows come to."""
+
+    of: str  # a day, or a branch
+    name: str
+    kept: int
+    counted: int
+
+
 class Books(msgspec.Struct, frozen=True):
     """A church's rows at one moment."""
 
@@ -72,6 +81,7 @@ class Books(msgspec.Struct, frozen=True):
     ledger_segments: int
     ledger_recipients: int
     open_holds: int
+    wrong_figures: Sequence[Figure] = ()
 
     def of(self, message_id: UUID) -> list[Row]:
         """The rows of a broadcast."""
@@ -117,6 +127,59 @@ _BILL = """
         (SELECT count(*) FROM delivery.holds WHERE church_id = $1 AND settled_at IS NULL)::int AS open_holds
     FROM billing.subscriptions
     WHERE church_id = $1
+"""
+_FIGURES = """
+    WITH copy AS (
+        SELECT
+            source_id, branch_id, day,
+            CASE recipients.status WHEN 'sending' THEN 'queued' ELSE recipients.status END AS status
+        FROM delivery.recipients
+        JOIN messaging.messages ON messages.id = source_id
+        WHERE recipients.church_id = $1 AND NOT messages.test
+    ), person AS (
+        SELECT branch_id, opted_in AND NOT EXISTS (
+            SELECT
+            FROM messaging.suppressions
+            WHERE suppressions.church_id = members.church_id AND suppressions.phone_index = members.phone_index
+                AND suppressed
+        ) AS may_be_texted
+        FROM messaging.members
+        WHERE church_id = $1 AND deleted_at IS NULL
+    ), counted AS (
+        SELECT 'day ' || day AS of, status AS name, count(*) AS number FROM copy GROUP BY 1, 2
+        UNION ALL
+        SELECT coalesce('branch ' || branch_id, 'no branch'), status, count(*) FROM copy GROUP BY 1, 2
+        UNION ALL
+        SELECT 'day ' || day, 'messages', count(*)
+        FROM messaging.messages
+        WHERE church_id = $1 AND dispatched_at IS NOT NULL AND NOT test
+        GROUP BY 1
+        UNION ALL
+        SELECT 'branch ' || branch_id, 'messages', count(DISTINCT source_id) FROM copy GROUP BY 1
+        UNION ALL
+        SELECT 'branch ' || branch_id, 'members', count(*) FROM person GROUP BY 1
+        UNION ALL
+        SELECT 'branch ' || branch_id, 'opted_in', count(*) FROM person WHERE may_be_texted GROUP BY 1
+    ), line AS (
+        SELECT 'day ' || day AS of, to_jsonb(day_figures) - '{church_id,day}'::text[] AS figures
+        FROM messaging.day_figures
+        WHERE church_id = $1
+        UNION ALL
+        SELECT 'branch ' || branch_id, to_jsonb(branch_figures) - '{church_id,branch_id}'::text[]
+        FROM messaging.branch_figures
+        WHERE church_id = $1
+        UNION ALL
+        SELECT 'branch ' || branch_id, to_jsonb(branch_people) - '{church_id,branch_id}'::text[]
+        FROM messaging.branch_people
+        WHERE church_id = $1
+    ), kept AS (
+        SELECT of, key AS name, value::int AS number FROM line CROSS JOIN jsonb_each_text(figures) WHERE value <> '0'
+    )
+    SELECT of, name, coalesce(kept.number, 0) AS kept, coalesce(counted.number, 0) AS counted
+    FROM counted
+    FULL JOIN kept USING (of, name)
+    WHERE coalesce(kept.number, 0) <> coalesce(counted.number, 0)
+    ORDER BY of, name
 """
 _STANDING = "SELECT status, count(*)::int FROM delivery.recipients WHERE church_id = $1 GROUP BY status"
 _SESSIONS = """
@@ -180,12 +243,13 @@ class Reader:
 
     async def books(self, church_id: UUID) -> Books:
         """All of a church's rows in one snapshot."""
-        queries = (_ROWS, _MESSAGES, _RESERVATIONS, _BILL)
-        rows, messages, reservations, (bill,) = await self._read([(query, (church_id,)) for query in queries])
+        queries = (_ROWS, _MESSAGES, _RESERVATIONS, _FIGURES, _BILL)
+        rows, messages, reservations, figures, (bill,) = await self._read([(query, (church_id,)) for query in queries])
         return Books(
             rows=msgspec.convert([dict(row) for row in rows], list[Row]),
             messages=[_message(row) for row in messages],
             reservations=msgspec.convert([dict(row) for row in reservations], list[Reservation]),
+            wrong_figures=msgspec.convert([dict(row) for row in figures], list[Figure]),
             **dict(bill),
         )
 

@@ -85,6 +85,9 @@ def judge(books: Books, copies: Sequence[Copy], strangers: Sequence[Text], facts
     complaints += _judge_texts(copies)
     complaints += _judge_messages(books, facts)
     complaints += _judge_bill(books, copies)
+    complaints += [
+        f"{each.name} of {each.of} is kept as {each.kept}, counted {each.counted}" for each in books.wrong_figures
+    ]
     return complaints
 
 

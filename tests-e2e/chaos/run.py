@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -27,7 +27,7 @@ from .books import Attempt
 from .bus import Ear
 from .judging import Copy, Facts, Fallen, judge, judge_kills, open_of
 from .kernel import unread_bytes
-from .plan import LOST_CALLS, PEOPLE, RECEIPTS, SECOND_PEOPLE, STOPS, STORMS, WORKERS, Plan, Step
+from .plan import HALF, LOST_CALLS, PEOPLE, RECEIPTS, SECOND_PEOPLE, STOPS, STORMS, WORKERS, Plan, Step
 from .stage import Stage, service_of
 
 FIRST = "The service begins at ten, whatever happens."
@@ -68,6 +68,21 @@ class Report:
             [*map(str, self.fallen), *self.told, f"{self.published_again} events of the relay came twice"]
         )
         return f"seed {self.plan.seed}, {keys}, {self.broadcast_seconds:.0f} of {self.seconds:.0f} s: {deeds} → {ends}"
+
+
+def unmet(reports: Sequence[Report]) -> list[str]:
+    """What runs must have met together, not each of them, and have not; nothing where they are too few to tell."""
+    if len(reports) < HALF:
+        return []
+    met = {
+        "workers stopped beyond their lease": (sum(report.pauses for report in reports), len(reports) // 2),
+        "relays that died after they had published": (
+            sum(report.published_again > 0 for report in reports),
+            len(reports) // 4,
+        ),
+        "recipients who had said STOP": (sum(report.statuses["suppressed"] for report in reports), len(reports)),
+    }
+    return [f"{count} {what}, at least {least} were wanted" for what, (count, least) in met.items() if count < least]
 
 
 async def play(stage: Stage, plan: Plan) -> Report:

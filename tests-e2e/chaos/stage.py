@@ -20,9 +20,10 @@ from koinonia.testing.fixtures import wait_until
 
 from ..church import Church
 from ..platform import Platform
+from ..stores import plain_in
 from .books import Reader
 from .kernel import Held, held, listens, sockets
-from .plan import LATENCY_SECONDS, RATE
+from .plan import LATENCY_SECONDS, PROCESSES, RATE
 
 LAYOUT = ("--delivery-workers", "2", "--processes", "messaging=2")
 SERVERS = ("postgres", "rabbitmq", "redis")
@@ -57,6 +58,7 @@ class Stage:
         stage = cls(platform, idempotency, reader, _keys(platform))
         try:
             await platform.carrier.change(idempotency=idempotency, autoresponses=False, latency_seconds=LATENCY_SECONDS)
+            assert {*stage.processes(), *SERVERS} == set(PROCESSES)  # each is killed in a block
             await stage._register()
             broker = RabbitMQ(platform.state.data, platform.state.logs)
             await wait_until(lambda: broker.remembers(began), seconds=30, what="a broker that knows its queues")
@@ -68,11 +70,13 @@ class Stage:
         return stage
 
     async def close(self) -> None:
-        """Stop it."""
+        """Stop it; where it is whole, nothing plain of anybody may be left in it."""
+        plain = await plain_in(self.platform) if await self.is_ready() else {}
         await self.reader.close()
         for church in self._churches:
             await church.close()
         await self.platform.stop()
+        assert plain == {}
 
     async def church(self) -> Church:
         """A church that nobody else has."""

@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from ..carrier import Text
-from .books import Books, Message, Reservation, Row
+from .books import Books, Figure, Message, Reservation, Row
 from .judging import Copy, Facts, Fallen, judge, judge_kills
-from .plan import Plan, Step
+from .plan import HALF, Plan, Step, plan
+from .run import Report, unmet
 
 MESSAGE = UUID(int=1)
 CONTENT = "Be there."
@@ -193,3 +194,18 @@ def test_a_kill_that_fell_while_no_row_was_open_is_found(change: str) -> None:
 
 def test_a_process_that_was_not_killed_is_found() -> None:
     assert judge_kills(KILLS, [fallen(KILLS.steps[0])]) == ["delivery-worker-1 was not killed"]
+
+
+def test_a_figure_that_is_not_what_the_rows_come_to_is_told() -> None:
+    wrong = [Figure("day 2026-11-22", "delivered", 3, 2)]
+    assert judged(copy_of(1), wrong_figures=wrong) == ["delivered of day 2026-11-22 is kept as 3, counted 2"]
+
+
+def test_runs_that_have_met_nothing_together_say_so() -> None:
+    reports = [Report(plan(seed)) for seed in range(HALF)]
+    assert len(unmet(reports)) == 3
+    for report in reports:
+        report.pauses = report.published_again = 1
+        report.statuses["suppressed"] = 1
+    assert unmet(reports) == []
+    assert unmet([Report(plan(0))]) == []  # too few
