@@ -1,6 +1,5 @@
 """The platform, started once for each of pytest's workers, and a church for each test."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -121,8 +120,7 @@ async def platform(run: Run, collector: Collector, pytestconfig: pytest.Config) 
 async def churches(platform: Platform, request: pytest.FixtureRequest) -> AsyncIterator[list[Church]]:
     """Churches registered ahead, one for each test of the run: getting ready together takes them less time."""
     count = len(request.session.items)
-    made = await asyncio.gather(*(Church.register(platform) for _ in range(min(count, AHEAD))))
-    waiting = list(made)
+    waiting = await Church.register_some(platform, min(count, AHEAD))
     yield waiting
     for church in waiting:
         await church.close()

@@ -85,7 +85,7 @@ class Stage:
         return self._churches.pop()
 
     async def _register(self) -> None:
-        self._churches += await asyncio.gather(*(Church.register(self.platform) for _ in range(AHEAD)))
+        self._churches += await Church.register_some(self.platform, AHEAD)
 
     def processes(self) -> dict[str, Process]:
         """The processes of the platform itself: no servers, no carrier."""
