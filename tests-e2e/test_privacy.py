@@ -30,6 +30,7 @@ from redis.asyncio import Redis
 from koinonia.bus.declare import dead_queue
 from koinonia.bus.topology import EXCHANGE
 from koinonia.db.roles import SERVICES
+from koinonia.testing import needs
 from koinonia.testing.fixtures import wait_until
 
 from .church import BURIED, PEOPLE, Church, people
@@ -61,7 +62,7 @@ async def test_nothing_plain_is_in_tables_events_queues_redis_logs_or_spans(
 
 
 @pytest.mark.native("looks at files and processes of this machine")
-@pytest.mark.skipif(os.environ.get("KOINONIA_SERVERS") == "docker", reason="looks at the servers' files and processes")
+@needs.servers_as_processes
 async def test_nothing_plain_is_in_outboxes_without_a_broker_in_dumps_files_or_processes(church: Church) -> None:
     platform = church.platform
     anna, *_ = await church.add(2)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from koinonia.testing import needs
 from koinonia.testing.run import Run
 
 from .. import conftest
@@ -14,7 +15,7 @@ from .stage import Stage, Stages
 
 pytestmark = [
     pytest.mark.native("kills processes by their ids, and looks at what they hold open"),
-    pytest.mark.skipif(os.environ.get("KOINONIA_SERVERS") == "docker", reason="looks at the servers' processes"),
+    needs.servers_as_processes,
 ]
 
 START_AND_RUN_SECONDS = 400.0  # a platform is started, and one run is played, on a busy machine

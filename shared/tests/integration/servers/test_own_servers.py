@@ -14,11 +14,11 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis as RedisClient
 
-from koinonia.servers import ServersUnavailable, programs
+from koinonia.servers import ServersUnavailable
 from koinonia.servers.child import spawn
-from koinonia.servers.finding import VARIABLES
 from koinonia.servers.postgres import Postgres
 from koinonia.servers.redis import Redis
+from koinonia.testing import needs
 from koinonia.testing.servers import OwnServers
 
 WaitUntil = Callable[..., Awaitable[object]]
@@ -37,11 +37,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-native = pytest.mark.skipif(
-    not all(map(programs.is_installed, VARIABLES)), reason="the servers' programs are not installed"
-)
 
 
 async def test_what_postgres_acknowledged_survives_its_kill(own_servers: OwnServers) -> None:
@@ -89,7 +84,7 @@ async def test_redis_comes_back_empty_on_the_same_port(own_servers: OwnServers) 
         assert await client.get("key") is None
 
 
-@native
+@needs.programs_installed
 async def test_a_lock_file_of_a_killed_server_keeps_nobody_out(tmp_path: Path) -> None:
     postgres = Postgres(tmp_path, tmp_path)
     await postgres.start()
@@ -101,7 +96,7 @@ async def test_a_lock_file_of_a_killed_server_keeps_nobody_out(tmp_path: Path) -
     await postgres.kill()
 
 
-@native
+@needs.programs_installed
 async def test_data_in_use_is_not_started_upon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("koinonia.servers.postgres._OLD_SERVER_SECONDS", 0.2)
     postgres = Postgres(tmp_path, tmp_path)
@@ -111,7 +106,7 @@ async def test_data_in_use_is_not_started_upon(tmp_path: Path, monkeypatch: pyte
     await postgres.kill()
 
 
-@native
+@needs.programs_installed
 async def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
     redis = Redis(tmp_path, tmp_path)
     second = Redis(tmp_path, tmp_path)
@@ -122,7 +117,7 @@ async def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
     await redis.stop()
 
 
-@native
+@needs.programs_installed
 async def test_nothing_survives_the_kill_of_who_started_it(tmp_path: Path, wait_until: WaitUntil) -> None:
     starter = await asyncio.create_subprocess_exec(
         sys.executable, "-c", STARTER, str(tmp_path), stdout=asyncio.subprocess.PIPE, cwd="/"

@@ -26,17 +26,15 @@ from koinonia.errors import DependencyUnavailable
 from koinonia.servers import programs
 from koinonia.servers.broker_admin import BrokerAdmin
 from koinonia.servers.child import spawn
-from koinonia.servers.finding import VARIABLES
 from koinonia.servers.ports import free_ports
 from koinonia.servers.postgres import Postgres
 from koinonia.servers.rabbitmq import RabbitMQ
 from koinonia.servers.waiting import until_ready
+from koinonia.testing import needs
 from koinonia.testing.fixtures import wait_until
 from koinonia.testing.tls import certificate
 
-pytestmark = pytest.mark.skipif(
-    not all(map(programs.is_installed, VARIABLES)), reason="the servers' programs are not installed"
-)
+pytestmark = needs.programs_installed
 ONE = statement("test.one", "SELECT 1")
 
 
