@@ -97,7 +97,7 @@ bench-gateway: servers ## The gateway beside a bare aiohttp hop, a part of `make
 	@$(BIN)/python -m bench.gateway $(if $(REQUESTS),--requests "$(REQUESTS)") $(if $(ROUNDS),--rounds "$(ROUNDS)")
 
 .PHONY: test-containers
-test-containers: $(READY) ## The end-to-end tests once more, on containers; where no engine can be had, one line
+test-containers: $(READY) ## On containers: the tests of our servers, and the end-to-end tests once more; without an engine, one line
 	@scripts/containers test
 
 .PHONY: bench-buffers
