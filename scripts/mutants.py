@@ -27,6 +27,7 @@ RELAYING = "shared/tests/integration/bus/test_relaying.py"
 DATABASE = "shared/tests/integration/db/test_database.py"
 CATALOGUE = "shared/tests/integration/db/test_catalogue.py"
 REDACTION = "shared/tests/unit/security/test_redaction.py"
+TELEMETRY = "shared/tests/unit/test_telemetry.py"
 CHUNKS = "services/delivery/tests/integration/test_chunks.py"
 CHOOSING = "services/delivery/tests/unit/test_choosing.py"
 LANES = "services/delivery/tests/integration/test_lanes.py"
@@ -111,6 +112,28 @@ MUTANTS = (
             f"{SETTLING}::test_a_worker_that_wakes_after_its_row_was_claimed_anew_changes_nothing",
             f"{SETTLING}::test_two_ends_of_one_recipient_in_a_batch_count_by_their_attempts",
         ),
+    ),
+    Mutant(
+        "a lease is renewed whatever its attempt",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/claims.py",
+                "ON held.id = work.recipient_id AND held.attempt = work.attempt",
+                "ON held.id = work.recipient_id",
+            ),
+        ),
+        (f"{CLAIMS}::test_a_worker_that_wakes_renews_no_lease_of_a_later_attempt",),
+    ),
+    Mutant(
+        "a doubt is given up whatever its attempt",
+        (
+            Edit(
+                "services/delivery/koinonia_delivery/store/doubts.py",
+                " AND doubt.state = work.state AND doubt.attempt = work.attempt",
+                " AND doubt.state = work.state",
+            ),
+        ),
+        (f"{SETTLING}::test_a_look_up_that_took_long_gives_up_no_later_attempt",),
     ),
     Mutant(
         "a claim does not ask who opted out",
@@ -404,6 +427,39 @@ MUTANTS = (
         "a log line's private field is shown",
         (Edit("shared/koinonia/security/redaction.py", '"firstname", "lastname", ', ""),),
         (f"{REDACTION}::test_what_a_key_calls_private_is_hidden_whatever_it_looks_like",),
+    ),
+    Mutant(
+        "a log line is redacted before it has its ids",
+        (
+            Edit(
+                "shared/koinonia/telemetry.py",
+                "        _add_ids,\n        redact_event,\n",
+                "        redact_event,\n        _add_ids,\n",
+            ),
+        ),
+        (f"{TELEMETRY}::test_what_a_log_line_is_given_on_its_way_is_redacted_too",),
+    ),
+    Mutant(
+        "a log line of ours is written without its redaction",
+        (
+            Edit(
+                "shared/koinonia/telemetry.py",
+                "processors=[*shared, structlog.processors.JSONRenderer(_to_json)],",
+                "processors=[*shared[:-1], structlog.processors.JSONRenderer(_to_json)],",
+            ),
+        ),
+        (f"{TELEMETRY}::test_what_is_handed_to_a_log_line_is_redacted_whoever_writes_it",),
+    ),
+    Mutant(
+        "a library's log line is not redacted",
+        (
+            Edit(
+                "shared/koinonia/telemetry.py",
+                "foreign_pre_chain=shared,",
+                "foreign_pre_chain=shared[:-1],",
+            ),
+        ),
+        (f"{TELEMETRY}::test_what_is_handed_to_a_log_line_is_redacted_whoever_writes_it",),
     ),
     Mutant(
         "an audience is approved by who asked for it",

@@ -216,6 +216,18 @@ async def test_a_lease_is_renewed_while_its_holder_lives(world: World) -> None:
     assert (await world.work())[0]["leased_until"] > before + timedelta(seconds=200)
 
 
+async def test_a_worker_that_wakes_renews_no_lease_of_a_later_attempt(world: World) -> None:
+    await world.store()
+    slept = await world.claim_one()
+    await world.settle(outcomes.unknown(attempt_of(slept), 0))
+    again = await world.claim_one()
+    assert again.attempt > slept.attempt
+    (before,) = await world.work()
+    async with world.database.across_churches() as tx:
+        await store.renew(tx, [(slept.recipient_id, slept.attempt)], 300.0)
+    assert await world.work() == [before]
+
+
 async def test_a_renewal_does_not_wait_for_a_recipient_that_is_being_settled(world: World) -> None:
     """It holds others meanwhile, which the same settlement may want next: in another order, that is a deadlock."""
     await world.store(2)

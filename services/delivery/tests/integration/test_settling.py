@@ -14,6 +14,7 @@ from koinonia.db.statistics import StatementLog
 from koinonia_delivery.calls import attempt_of, idempotency_key
 from koinonia_delivery.domain import outcomes
 from koinonia_delivery.doubts import Doubts
+from koinonia_delivery.store import doubts as doubt_store
 from koinonia_delivery.store import outcomes as store
 
 Count = Callable[[], AbstractContextManager[StatementLog]]
@@ -205,6 +206,20 @@ async def test_two_ends_of_one_recipient_in_a_batch_count_by_their_attempts(worl
     error = Rejected("no", carrier_code="40310")
     await world.settle(outcomes.failed(attempt_of(slept), error, 30), accepted(again))
     assert await world.statuses(message_id) == ["sent"]
+
+
+async def test_a_look_up_that_took_long_gives_up_no_later_attempt(world: World) -> None:
+    message_id = await world.store()
+    await world.settle(outcomes.unknown(attempt_of(await world.claim_one()), 0))
+    async with world.database.across_churches() as tx:
+        (doubt,) = await doubt_store.take(tx, 10, 60.0, resend=False)
+    await world.be_due()
+    await world.settle(outcomes.unknown(attempt_of(await world.claim_one()), 0))
+    (before,) = await world.work()
+    assert (before["state"], before["attempt"]) == (doubt.state, doubt.attempt + 1)
+    async with world.database.across_churches() as tx:
+        assert await doubt_store.give_up(tx, [doubt], "Nobody knows.") == []
+    assert (await world.statuses(message_id), await world.work()) == (["unknown"], [before])
 
 
 async def test_a_place_given_back_is_taken_again(world: World) -> None:
