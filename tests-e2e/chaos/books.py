@@ -192,6 +192,18 @@ _SESSIONS = """
     WHERE application_name LIKE 'koinonia-%' AND client_port > 0
 """
 _ADVISORY_LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+# By its column a table says that its rows are leased; an e-mail is while it is being sent, until it is due again.
+_LEASED_TABLES = """
+    SELECT format('%I.%I', namespace.nspname, class.relname) AS name
+    FROM pg_attribute AS attribute
+    JOIN pg_class AS class ON class.oid = attribute.attrelid
+    JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+    WHERE attribute.attname = 'leased_until' AND NOT attribute.attisdropped
+        AND class.relkind IN ('r', 'p') AND NOT class.relispartition
+        AND namespace.nspname = ANY ($1)
+"""
+_LEASED = "SELECT count(*) FROM {} WHERE leased_until > '-infinity'"
+_EMAILS_IN_HAND = "SELECT count(*) FROM delivery.emails WHERE status = 'sending'"
 _HELD = "SELECT phone_index FROM delivery.holds WHERE church_id = $1"
 _LEASES_ENDED = (
     "SELECT recipient_id, attempt FROM delivery.work WHERE state = 'sending' AND leased_until < clock_timestamp()"
@@ -302,6 +314,13 @@ class Reader:
     async def advisory_locks(self) -> int:
         """How many advisory locks anybody holds or waits for."""
         return await self.count(_ADVISORY_LOCKS)
+
+    async def leases(self) -> dict[str, int]:
+        """How many rows of which tables somebody has leased and not given back, ended leases among them."""
+        tables = [row["name"] for row in await self.fetch(_LEASED_TABLES, list(SERVICES))]
+        queries = {table: _LEASED.format(table) for table in tables} | {"delivery.emails": _EMAILS_IN_HAND}
+        counts = await self._read([(query, ()) for query in queries.values()])
+        return {table: found[0][0] for table, found in zip(queries, counts, strict=True) if found[0][0]}
 
     async def _read(
         self,

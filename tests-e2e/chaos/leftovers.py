@@ -1,4 +1,4 @@
-"""What a run may have left behind: events, locks, connections, files; who died by itself; bugs in logs."""
+"""What a run may have left behind: events, leases, locks, connections, files; who died by itself; bugs in logs."""
 
 import asyncio
 import json
@@ -57,6 +57,7 @@ async def find(stage: Stage, since: Mark, killed: Counter[str], anew: Sequence[U
     if not await stage.is_ready():
         return ["a process is not ready"]
     complaints = await _events(stage, anew)
+    complaints += await _leases(stage)
     complaints += await _sessions(stage)
     complaints += await _open_files(stage)
     complaints += _logs(since, killed)
@@ -71,6 +72,11 @@ async def _events(stage: Stage, anew: Sequence[UUID]) -> list[str]:
     if (taken := await stage.reader.inbox_rows(anew)) != len(anew):
         wrong.append(f"{taken} of {len(anew)} chunks said anew were taken")
     return wrong
+
+
+async def _leases(stage: Stage) -> list[str]:
+    """All is done by now: who works on something still, or was killed while it did?"""
+    return [f"{count} rows of {table} are leased" for table, count in (await stage.reader.leases()).items()]
 
 
 async def _sessions(stage: Stage) -> list[str]:
