@@ -1,11 +1,15 @@
-"""Ten thousand ways to alter what the carrier signed, the same ones each time."""
+"""Ten thousand ways to alter what the carrier signed, the same ones each time.
+
+How a body is altered goes for whatever is signed, see `payment_forgery` too.
+"""
 
 import base64
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Protocol
 
 from koinonia import clock
 from koinonia.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, Signer
@@ -24,6 +28,16 @@ class Variant:
     what: str
     body: bytes
     headers: Headers
+
+
+class Genuine(Protocol):
+    """What somebody has signed."""
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def timestamp(self) -> str: ...
+    def variant(self, what: str, *, body: bytes) -> Variant: ...
 
 
 @dataclass(frozen=True)
@@ -57,16 +71,16 @@ def forgeries(signer: Signer, bodies: list[bytes], count: int) -> Iterator[Varia
     chance = random.Random(20261121)
     signed = [Signed.by(signer, body) for body in bodies]
     whole = chain.from_iterable(
-        kind(each) for each in signed for kind in (_signatures, _timestamps, _headers, _bodies(chance))
+        kind(each) for each in signed for kind in (_signatures, _timestamps, _headers, altered_bodies(chance))
     )
     mixed = (each.variant("mixed", body=other.body) for each in signed for other in signed if other != each)
-    yield from islice(chain(whole, mixed, _times(signer, bodies), _others(bodies), _changed(signed, chance)), count)
+    yield from islice(chain(whole, mixed, _times(signer, bodies), _others(bodies), changed(signed, chance)), count)
 
 
 def _signatures(signed: Signed) -> Iterator[Variant]:
     raw = base64.b64decode(signed.signature)
     for bit in range(len(raw) * 8):
-        yield signed.variant(f"signature bit {bit}", signature=_encode(_flipped(raw, bit)))
+        yield signed.variant(f"signature bit {bit}", signature=_encode(flipped(raw, bit)))
     scalar = int.from_bytes(raw[32:], "little")
     more = {
         "malleable": raw[:32] + (scalar + _ORDER).to_bytes(32, "little"),
@@ -126,8 +140,10 @@ def _headers(signed: Signed) -> Iterator[Variant]:
         yield Variant(f"headers {[name for name, _ in headers]}", signed.body, headers)
 
 
-def _bodies(chance: random.Random) -> Callable[[Signed], Iterator[Variant]]:
-    def variants(signed: Signed) -> Iterator[Variant]:
+def altered_bodies(chance: random.Random) -> Callable[[Genuine], Iterator[Variant]]:
+    """Written in another way, cut, with a bit turned."""
+
+    def variants(signed: Genuine) -> Iterator[Variant]:
         body, parsed = signed.body, json.loads(signed.body)
         text = body.decode()
         others = {
@@ -152,7 +168,7 @@ def _bodies(chance: random.Random) -> Callable[[Signed], Iterator[Variant]]:
         for end in chance.sample(range(len(body)), 100):
             yield signed.variant(f"cut at {end}", body=body[:end])
         for bit in chance.sample(range(len(body) * 8), 1000):
-            yield signed.variant(f"body bit {bit}", body=_flipped(body, bit))
+            yield signed.variant(f"body bit {bit}", body=flipped(body, bit))
 
     return variants
 
@@ -174,7 +190,7 @@ def _others(bodies: list[bytes]) -> Iterator[Variant]:
             yield Signed.by(Signer(number.to_bytes(32, "big")), body).variant("another's key")
 
 
-def _changed(signed: list[Signed], chance: random.Random) -> Iterator[Variant]:
+def changed(signed: Sequence[Genuine], chance: random.Random) -> Iterator[Variant]:
     """Without end: some bytes changed, put in or left out."""
     while True:
         each = chance.choice(signed)
@@ -186,7 +202,8 @@ def _changed(signed: list[Signed], chance: random.Random) -> Iterator[Variant]:
             yield each.variant("changed", body=bytes(body))
 
 
-def _flipped(data: bytes, bit: int) -> bytes:
+def flipped(data: bytes, bit: int) -> bytes:
+    """With one bit turned."""
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)

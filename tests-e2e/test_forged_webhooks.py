@@ -4,11 +4,12 @@ import asyncio
 import base64
 import gzip
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import cycle
 from typing import Any
 
 import aiohttp
+import asyncpg
 import msgspec
 import pytest
 from multidict import CIMultiDict
@@ -21,12 +22,17 @@ from koinonia.testing.fixtures import wait_until
 from .church import Church
 from .estates import Belongings
 from .forgery import PATHS, Signed, Variant, forgeries
-from .platform import Platform
+from .payment_forgery import PATH as STRIPE_PATH
+from .payment_forgery import SignedPayment, forged_payments
+from .platform import STRIPE_SECRETS, Platform
+from .test_restarts import is_drained
 from .verdict import failed_requests, still_works
 
 FORGED = 10_000
+FORGED_PAYMENTS = 4_000
 AT_ONCE = 50
 REPLAYS = 200
+STORED_AT_ONCE = 4  # fewer than a gateway has connections to Postgres: whoever waits long for one is told 503
 
 NewChurch = Callable[[], Awaitable[Church]]
 
@@ -45,16 +51,18 @@ class Webhooks:
             content = await answer.read()
             return answer.status, msgspec.json.decode(content) if content else None
 
-    async def send_all(self, variants: Iterable[Variant]) -> list[tuple[str, int, str]]:
-        """Many at once, to both paths in turn; what each was, and the answer's status and code."""
-        waiting, told = iter(zip(variants, cycle(PATHS), strict=False)), []
+    async def send_all(
+        self, variants: Iterable[Variant], paths: Sequence[str] = PATHS, *, at_once: int = AT_ONCE
+    ) -> list[tuple[str, int, str]]:
+        """Many at once, to the paths in turn; what each was, and the answer's status and code."""
+        waiting, told = iter(zip(variants, cycle(paths), strict=False)), []
 
         async def go_on() -> None:
             for variant, path in waiting:
                 status, body = await self.send(variant, path)
                 told.append((variant.what, status, body["error"]["code"] if body else ""))
 
-        await asyncio.gather(*(go_on() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(go_on() for _ in range(at_once)))
         return told
 
 
@@ -210,3 +218,81 @@ async def test_what_the_carrier_signed_but_nobody_can_read_is_refused_by_name(
     assert (status, answer["error"]["details"][0]["field"]) == (400, "Content-Encoding")
     assert (await webhooks.send(Signed.by(signer, b" " * 300_000).true()))[0] == 413
     assert failed_requests(church.platform) == []
+
+
+def payment(kind: str, customer: str) -> bytes:
+    """What Stripe tells of a church's customer."""
+    about = {"id": f"in_{new_id().hex}", "object": "invoice", "customer": customer, "amount_paid": 4900}
+    event = {"id": f"evt_{new_id().hex}", "object": "event", "type": kind, "created": 1_795_200_000, "livemode": True}
+    return msgspec.json.encode({**event, "data": {"object": about}})
+
+
+def id_of(body: bytes) -> str:
+    return str(msgspec.json.decode(body)["id"])
+
+
+async def payments(platform: Platform) -> list[str]:
+    """What the platform knows of Stripe's events, once nothing is under way: at the door, and what billing keeps."""
+    await wait_until(lambda: is_drained(platform), seconds=60, what="a platform with nothing in its queues")
+    database = await asyncpg.connect(platform.process("postgres").url)
+    try:
+        kept = await database.fetch("SELECT payment_reports::text AS row FROM billing.payment_reports ORDER BY row")
+        noted = await database.fetch(
+            "SELECT inbox::text AS row FROM gateway.inbox WHERE queue = 'gateway.stripe' ORDER BY row"
+        )
+    finally:
+        await database.close()
+    return [each["row"] for each in (*kept, *noted)]
+
+
+@pytest.fixture
+def told_by_stripe() -> list[bytes]:
+    """The first two say the same of two churches."""
+    ours, theirs = f"cus_{new_id().hex}", f"cus_{new_id().hex}"
+    kinds = (
+        ("invoice.paid", ours),
+        ("invoice.paid", theirs),
+        ("customer.subscription.deleted", ours),
+    )
+    return [payment(*each) for each in kinds]
+
+
+@pytest.mark.timeout(240)
+async def test_no_forged_altered_or_stale_word_of_stripe_changes_anything(
+    platform: Platform, webhooks: Webhooks, told_by_stripe: list[bytes]
+) -> None:
+    before = await payments(platform)
+    told = await webhooks.send_all(forged_payments(STRIPE_SECRETS, told_by_stripe, FORGED_PAYMENTS), [STRIPE_PATH])
+    assert len(told) == FORGED_PAYMENTS
+    assert Counter((status, code) for _, status, code in told) == {(401, "AUTH_ERROR"): FORGED_PAYMENTS}, strange(told)
+    assert len({what for what, _, _ in told}) > 1500
+    assert await payments(platform) == before
+    assert failed_requests(platform) == []
+
+
+async def test_the_true_word_of_stripe_counts_once_by_either_secret(
+    platform: Platform, webhooks: Webhooks, told_by_stripe: list[bytes]
+) -> None:
+    before = await payments(platform)
+    old, new = STRIPE_SECRETS
+    first, second, third = told_by_stripe
+    last = SignedPayment.by(new, third)
+    among_others = f"t={last.timestamp},v0={'6' * 64},v1={'0' * 64},v1={last.signature}"
+    true = [SignedPayment.by(old, first).true(), SignedPayment.by(new, second).true(), last.headed("", among_others)]
+    # Each for the first time several times at once, then again and again, signed anew as Stripe's repeats are.
+    at_first = await webhooks.send_all(true * STORED_AT_ONCE, [STRIPE_PATH], at_once=STORED_AT_ONCE)
+    after = await payments(platform)
+    assert set(before) < set(after)
+    assert len(after) == len(before) + 2 * 3  # at the door, and with billing
+    assert all(any(id_of(body) in row for row in after) for body in told_by_stripe)
+
+    anew = [
+        SignedPayment.by(secret, body, seconds=-10.0 * number).true()
+        for secret in STRIPE_SECRETS
+        for body in told_by_stripe
+        for number in range(25)
+    ]
+    again = await webhooks.send_all(anew + true * 10, [STRIPE_PATH], at_once=STORED_AT_ONCE)
+    assert Counter((status, code) for _, status, code in at_first + again) == {(200, ""): len(at_first + again)}
+    assert await payments(platform) == after
+    assert failed_requests(platform) == []
