@@ -66,6 +66,7 @@ async def create(tx: Transaction, keys: Keys, request: ApiKeyRequest, actor: Act
         kind=key.kind,
         at=now,
         expires_at=request.expires_at,
+        admin_id=_admin_of(actor),
     )
     if row is None:
         raise NotFound
@@ -101,6 +102,7 @@ async def rotate(tx: Transaction, keys: Keys, key_id: UUID, overlap: timedelta, 
         secret_digest=key.secret_digest,
         at=now,
         ends_at=now + overlap,
+        admin_id=_admin_of(actor),
     )
     if row is None:
         raise Conflict("This key was rotated already, or has ended.")
@@ -184,6 +186,10 @@ async def _tell_owners(
         )
 
 
+def _admin_of(actor: Actor) -> UUID | None:
+    return actor.id if actor.kind == "session" else None
+
+
 def _view(row: asyncpg.Record) -> ApiKey:
     return ApiKey(
         id=row["id"],
@@ -195,4 +201,5 @@ def _view(row: asyncpg.Record) -> ApiKey:
         last_used_at=row["last_used_at"],
         expires_at=row["expires_at"],
         successor_id=row["successor_id"],
+        created_by=row["created_by"],
     )

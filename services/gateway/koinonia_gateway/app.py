@@ -80,7 +80,7 @@ def build(parts: Parts[GatewaySettings]) -> ServiceDefinition:
             **churches.HANDLERS,
             **churches.ApiKeys(keys, refusals).handlers(),
             **docs.HANDLERS,
-            **OwnPhones(database, keys).handlers(),
+            **OwnPhones(parts, limiter).handlers(),
             **PasswordRoutes(parts, callers, passwords, tries=tries, confirmation=confirmation).handlers(),
             **Progress(hub, callers).handlers(),
             **SessionRoutes(database, callers, confirmation).handlers(),

@@ -38,6 +38,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
     rate_limit_invitation: str = (
         "5/1d"  # e-mails that invite, per church and address; 20 times that per church, and per address
     )
+    rate_limit_phone_code: str = "10/1d"  # codes that are texted, per church and phone; twice that per phone
     rate_limit_webhook: str = "1000/1m"  # requests whose signature or API key fails, per address
     rate_limit_prefix: str = "koinonia:limits"  # of their keys in Redis
     telnyx_public_key: Secret | None = None  # base64, ed25519; two with a comma between while it is changed
@@ -52,7 +53,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
         Raises:
             SettingsError: a rate, a network or a key cannot be read, or a service has no address.
         """
-        for kind in ("auth", "api", "send", "billing", "invitation", "webhook"):
+        for kind in ("auth", "api", "send", "billing", "invitation", "phone_code", "webhook"):
             self.rate(kind)
         _ = self.plan_factors
         for owner, urls in self.owner_urls.items():
@@ -112,7 +113,7 @@ class GatewaySettings(ServiceSettings, frozen=True, kw_only=True):
             raise SettingsError(f"KOINONIA_TRUSTED_PROXIES: {error}") from None
 
     def rate(self, kind: str) -> Rate:
-        """The rate of ``auth``, ``api``, ``send``, ``billing``, ``invitation`` or ``webhook``.
+        """The rate of ``auth``, ``api``, ``send``, ``billing``, ``invitation``, ``phone_code`` or ``webhook``.
 
         Raises:
             SettingsError: it is no rate.

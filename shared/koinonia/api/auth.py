@@ -197,7 +197,9 @@ class RotateQuery(Query, frozen=True, kw_only=True):
 
 
 class ApiKey(Response, frozen=True, kw_only=True):
-    """An API key without its secret. ``successorId``: it was rotated, and opens until ``expiresAt``."""
+    """An API key without its secret. ``successorId``: it was rotated, and opens until ``expiresAt``.
+    ``createdBy``: the admin who made it, or rotated it last; null where that is not known.
+    """
 
     id: UUID
     name: str
@@ -208,6 +210,7 @@ class ApiKey(Response, frozen=True, kw_only=True):
     last_used_at: datetime | None  # to the minute
     expires_at: datetime | None
     successor_id: UUID | None
+    created_by: UUID | None = None
 
     @override
     @classmethod
@@ -222,6 +225,7 @@ class ApiKey(Response, frozen=True, kw_only=True):
             last_used_at=None,
             expires_at=None,
             successor_id=None,
+            created_by=EXAMPLE_ID,
         )
 
 

@@ -77,8 +77,8 @@ ASK = Endpoint(
     roles=SENDERS,
     summary="Have a code texted to one's own phone",
     description="A code of six digits, good for ten minutes and five tries; one that was asked for before is good no "
-    "more. Five codes an hour: 429. The text costs what any text does. To a phone that has opted out none goes, and "
-    "the answer does not tell.",
+    "more. Five codes an hour, and ten a day to one phone whoever of the church asks; beyond that 429. The text costs "
+    "what any text does. To a phone that has opted out none goes, and the answer does not tell.",
     request=OwnPhoneRequest,
     response=OwnPhone,
     status=202,

@@ -1,25 +1,33 @@
 """The phone of the admin who asks."""
 
 from collections.abc import Mapping
+from uuid import UUID
 
 from koinonia.api import Endpoint
 from koinonia.api import own_phones as api
 from koinonia.api.common import NoQuery
 from koinonia.api.own_phones import OwnPhone, OwnPhoneConfirmation, OwnPhoneRequest
-from koinonia.db import Database, Transaction
-from koinonia.errors import ValidationFailed
-from koinonia.security.keys import Keys
+from koinonia.db import Transaction
+from koinonia.errors import RateLimited, ValidationFailed
+from koinonia.service import Parts
 from koinonia.web import Call, Handler
 from koinonia_gateway import own_phones as cases
 from koinonia_gateway.audit import Actor
+from koinonia_gateway.limits import Limiter
+from koinonia_gateway.settings import GatewaySettings
+
+_ALL_CHURCHES = 2  # times the rate of one church: a stranger's throw-away church closes nobody's phone
+_PURPOSE = "phone-codes"
 
 
 class OwnPhones:
     """The routes of one's own phone."""
 
-    def __init__(self, database: Database, keys: Keys) -> None:
-        self._database = database
-        self._keys = keys
+    def __init__(self, parts: Parts[GatewaySettings], limiter: Limiter) -> None:
+        self._database = parts.database
+        self._keys = parts.keys
+        self._limiter = limiter
+        self._rate = parts.settings.rate("phone_code")
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
         return {
@@ -37,7 +45,9 @@ class OwnPhones:
     async def ask(self, call: Call[OwnPhoneRequest, NoQuery], tx: Transaction) -> OwnPhone:
         """A code on its way."""
         own = call.identity
-        return await cases.ask(tx, self._keys, own.principal_id, call.body.phone, Actor.of(own))
+        asked = await cases.ask(tx, self._keys, own.principal_id, call.body.phone, Actor.of(own))
+        await self._count(tx.tenant, asked.pending_phone or "")
+        return asked
 
     async def confirm(self, call: Call[OwnPhoneConfirmation, NoQuery]) -> OwnPhone:
         """The phone, confirmed."""
@@ -51,3 +61,21 @@ class OwnPhones:
     async def remove(self, call: Call[None, NoQuery], tx: Transaction) -> None:
         """The end of it."""
         await cases.remove(tx, call.identity.principal_id, Actor.of(call.identity))
+
+    async def _count(self, church_id: UUID, phone: str) -> None:
+        """Nobody gets one code after the other in our name: few by the admins of one church, and few by all churches'.
+
+        Counted is what goes out; what is beyond a limit is undone with its transaction. The phone is counted under a
+        signature: Redis gets no numbers.
+
+        Raises:
+            RateLimited: this phone has got too many codes.
+        """
+        signature = self._keys.sign(_PURPOSE, phone.encode()).hex()
+        for rate, key in (
+            (self._rate, f"phone-code:{church_id}:{signature}"),
+            (self._rate.times(_ALL_CHURCHES), f"phone-code:{signature}"),
+        ):
+            standing = await self._limiter.hit(rate, key)
+            if standing.exceeded:
+                raise RateLimited(retry_after_seconds=standing.seconds_left)

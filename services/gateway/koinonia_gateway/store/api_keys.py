@@ -7,13 +7,13 @@ import asyncpg
 
 from koinonia.db import Transaction, statement
 
-_COLUMNS = "id, public_id, name, role, kind, created_at, last_used_at, expires_at, successor_id"
+_COLUMNS = "id, public_id, name, role, kind, created_at, last_used_at, expires_at, successor_id, created_by"
 
 _INSERT = statement(
     "api_keys.insert",
     f"""
-    INSERT INTO api_keys (id, church_id, public_id, secret_digest, name, role, kind, created_at, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    INSERT INTO api_keys (id, church_id, public_id, secret_digest, name, role, kind, created_at, expires_at, created_by)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     RETURNING {_COLUMNS}
     """,
 )
@@ -30,9 +30,11 @@ async def insert(
     kind: str,
     at: datetime,
     expires_at: datetime | None,
+    admin_id: UUID | None,
 ) -> asyncpg.Record | None:
-    """Store a new key."""
-    return await tx.fetch_row(_INSERT, key_id, tx.tenant, public_id, secret_digest, name, role, kind, at, expires_at)
+    """Store a new key; ``admin_id``: who made it."""
+    values = (public_id, secret_digest, name, role, kind, at, expires_at, admin_id)
+    return await tx.fetch_row(_INSERT, key_id, tx.tenant, *values)
 
 
 _FIND = statement(
@@ -72,7 +74,7 @@ _ROTATE = statement(
     "api_keys.rotate",
     f"""
     WITH before AS MATERIALIZED (
-        SELECT id, church_id, name, role, kind, expires_at
+        SELECT id, church_id, name, role, kind, expires_at, created_by
         FROM api_keys
         WHERE id = $1 AND revoked_at IS NULL AND successor_id IS NULL AND (expires_at IS NULL OR expires_at > $5)
         FOR UPDATE
@@ -83,8 +85,10 @@ _ROTATE = statement(
         FROM before
         WHERE api_keys.id = before.id
     )
-    INSERT INTO api_keys (id, church_id, public_id, secret_digest, name, role, kind, created_at, expires_at)
-    SELECT $2, before.church_id, $3, $4, before.name, before.role, before.kind, $5, before.expires_at
+    INSERT INTO api_keys (id, church_id, public_id, secret_digest, name, role, kind, created_at, expires_at, created_by)
+    SELECT
+        $2, before.church_id, $3, $4, before.name, before.role, before.kind, $5, before.expires_at,
+        coalesce($7, before.created_by)
     FROM before
     RETURNING {_COLUMNS}
     """,
@@ -100,11 +104,13 @@ async def rotate(
     secret_digest: bytes,
     at: datetime,
     ends_at: datetime,
+    admin_id: UUID | None,
 ) -> asyncpg.Record | None:
     """Make a key's successor, and let the key itself end at ``ends_at``, or earlier if it was to; None: it has one
-    already, has expired, was revoked, or there is none.
+    already, has expired, was revoked, or there is none. ``admin_id``: who does so; None: the key itself, which stays
+    whose it was.
     """
-    return await tx.fetch_row(_ROTATE, key_id, successor_id, public_id, secret_digest, at, ends_at)
+    return await tx.fetch_row(_ROTATE, key_id, successor_id, public_id, secret_digest, at, ends_at, admin_id)
 
 
 _REVOKE = statement("api_keys.revoke", "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")

@@ -23,6 +23,7 @@ from koinonia_gateway.store import admins as admin_store
 from koinonia_gateway.store import api_keys as key_store
 
 from .conftest import Answer, Behind, Browser, NewBrowser, Service, StartGateway, still_waits
+from .test_sessions import add_colleague
 
 PATH = "/api/admin/api-keys"
 
@@ -323,6 +324,24 @@ async def test_a_key_makes_none_and_rotates_itself_alone(owner: Browser, browser
     assert (await ask("POST", f"{PATH}/{new_id()}/rotate"))[0] == 404
     status, answer = await ask("POST", f"{PATH}/{itself['id']}/rotate")
     assert (status, (await listed(owner))[itself["id"]]["successorId"]) == (200, answer["apiKey"]["id"])
+
+
+async def test_a_key_tells_by_whom_it_was_made_or_rotated_also_once_it_has_rotated_itself(
+    owner: Browser, browsers: NewBrowser, gateway: Service, keys: Keys
+) -> None:
+    naomi = str(await add_colleague(gateway, keys, owner.church_id, "naomi@grace.example"))
+    assert (await owner.call("PATCH", f"/api/admin/users/{naomi}", {"role": "admin"}))[0] == 200
+    colleague = browsers()
+    assert (await colleague.log_in("naomi@grace.example"))[0] == 200
+    key, _ = await make(owner)
+    assert key["createdBy"] == owner.admin_id
+    new, headers = await rotate(colleague, key["id"])
+    assert new["createdBy"] == naomi
+    status, answer = await browsers().call("POST", f"{PATH}/{new['id']}/rotate", csrf=False, headers=headers)
+    assert (status, answer["apiKey"]["createdBy"]) == (200, naomi)
+    assert [each["createdBy"] for each in (await listed(owner)).values()] == [naomi, naomi, owner.admin_id]
+    assert (await owner.call("DELETE", f"/api/admin/users/{naomi}"))[0] == 204
+    assert (await listed(owner))[new["id"]]["createdBy"] == naomi
 
 
 @pytest.mark.parametrize(("loses", "expected"), [("role", 403), ("login", 401)])

@@ -198,6 +198,51 @@ async def test_five_codes_go_out_in_an_hour_also_over_removals_and_then_again(
         assert (await ask(owner))[0] == 202
 
 
+async def test_one_phone_gets_few_codes_by_all_admins_of_a_church_and_few_by_all_churches(
+    start_gateway: StartGateway, browsers: NewBrowser, bus: BusProbe, keys: Keys
+) -> None:
+    limited, second = (
+        await start_gateway(rate_limit_phone_code="2/1d"),
+        await start_gateway(rate_limit_phone_code="2/1d"),
+    )
+
+    async def church(number: int) -> Browser:
+        browser = browsers(limited.url)
+        assert (await browser.register(f"ruth{number}@grace.example"))[0] == 201
+        return browser
+
+    async def colleague(of: Browser, number: int) -> Browser:
+        email = f"naomi{number}@grace.example"
+        admin_id = await add_colleague(limited, keys, of.church_id, email)
+        assert (await of.call("PATCH", f"/api/admin/users/{admin_id}", {"role": "sender"}))[0] == 200
+        browser = browsers(second.url)
+        assert (await browser.log_in(email))[0] == 200
+        return browser
+
+    first = await church(1)
+    asking = [first, await colleague(first, 1), await colleague(first, 2)]
+    answers = [await ask(each, text) for each, text in zip(asking, (PHONE, "(205) 555-0123", PHONE), strict=True)]
+    assert [status for status, _ in answers] == [202, 202, 429]
+    assert answers[2][1]["error"]["code"] == "RATE_LIMITED"
+    assert 0 < int(asking[2].headers["Retry-After"]) <= 86_400
+    assert await shown(asking[2]) == (200, NOTHING)
+    assert (await ask(asking[2], OTHER_PHONE))[0] == 202
+    assert (await ask(await church(2)))[0] == 202
+    third = await church(3)
+    assert [(await ask(third))[0], (await ask(third))[0]] == [202, 429]
+    assert (await ask(third, OTHER_PHONE))[0] == 202
+    with clock.shifted(86_400):
+        await third.log_in("ruth3@grace.example")
+        assert (await ask(third))[0] == 202
+    texted = []
+    for _ in range(7):
+        envelope = await bus.next(TextRequested)
+        assert envelope.church_id is not None
+        texted.append(keys.decrypt(envelope.data.phone_ciphertext, envelope.church_id, "phone"))
+    assert sorted(texted) == [PHONE] * 5 + [OTHER_PHONE] * 2
+    assert await bus.all(TextRequested) == []
+
+
 async def test_what_is_no_phone_is_refused_by_its_name_and_costs_nothing(owner: Browser, bus: BusProbe) -> None:
     for text in ("911", "12345678901234567", "not a phone", "+1205555012x"):
         status, body = await ask(owner, text)

@@ -37,13 +37,13 @@ async def is_logged_out(browser: Browser) -> bool:
     return (await browser.call("GET", "/api/auth/me"))[0] == 401
 
 
-async def add_colleague(gateway: Service, keys: Keys, church_id: str, email: str) -> None:
+async def add_colleague(gateway: Service, keys: Keys, church_id: str, email: str) -> UUID:
     """One more admin of the church, with the same password as everybody in these tests."""
-    hashes = Passwords(PasswordCost(memory_kib=8, passes=1))
+    hashes, admin_id = Passwords(PasswordCost(memory_kib=8, passes=1)), new_id()
     async with gateway.parts.database.tenant(UUID(church_id)) as tx:
         assert await admins.insert(
             tx,
-            new_id(),
+            admin_id,
             first_name="Naomi",
             last_name="Miller",
             email_ciphertext=keys.encrypt(email, tx.tenant, "email"),
@@ -53,6 +53,7 @@ async def add_colleague(gateway: Service, keys: Keys, church_id: str, email: str
             at=clock.now(),
         )
     hashes.close()
+    return admin_id
 
 
 @pytest.mark.asvs("v5.0.0-7.5.2")
