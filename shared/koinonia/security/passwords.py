@@ -156,5 +156,5 @@ def _letters_and_digits(text: str) -> str:
 
 
 def _bytes(password: str) -> bytes:
-    # One form, whichever keyboard it was typed on; a lone surrogate is a wrong password and not an error.
-    return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")
+    # Exactly as it was sent (OWASP ASVS 5.0, 6.2.8); a lone surrogate is a wrong password and not an error.
+    return password.encode("utf-8", "surrogatepass")

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from unicodedata import normalize
 from uuid import UUID
 
 import argon2
@@ -157,13 +158,28 @@ async def test_a_login_gives_a_session_and_is_recorded(owner: Browser, browsers:
     await bus.next(ActionRecorded, lambda act: act.action == "login.succeeded")
 
 
+@pytest.mark.asvs("v5.0.0-6.2.8")
+async def test_a_password_logs_in_exactly_as_it_was_chosen(browsers: NewBrowser) -> None:
+    chosen, browser = " Ga\u0308rten und \ufb01ve Birken ", browsers()
+    owner = {"churchName": "Grace Chapel", "firstName": "Ruth", "lastName": "Miller", "email": "ruth@grace.example"}
+    request = {**owner, "password": chosen}
+    assert (await browser.call("POST", "/api/auth/register", request, csrf=False))[0] == 201
+    for other in (chosen.strip(), chosen.lower(), chosen[:-1], *(normalize(form, chosen) for form in ("NFC", "NFKD"))):
+        assert other != chosen
+        assert (await browsers().log_in(password=other))[0] == 401
+    assert (await browsers().log_in(password=chosen))[0] == 200
+
+
+@pytest.mark.asvs("v5.0.0-3.3.1", "v5.0.0-3.3.3")
 async def test_cookies_are_secure_where_browsers_come_by_https(
     start_gateway: StartGateway, browsers: NewBrowser
 ) -> None:
     secure = await start_gateway(public_url="https://texts.example")
     browser = browsers(secure.url)
     await browser.register()
-    assert all("Secure" in each for each in browser.headers.getall("Set-Cookie"))
+    set_cookies = browser.headers.getall("Set-Cookie")
+    assert [each.partition("=")[0] for each in set_cookies] == ["accessToken", "refreshToken"]
+    assert all("; Secure" in each and "domain=" not in each.lower() for each in set_cookies)
     assert "Strict-Transport-Security" in browser.headers
 
 

@@ -214,6 +214,7 @@ async def test_a_code_is_taken_once_and_none_before_it_any_more(owner: Browser, 
         assert (await verify(browser, token, code=app.code(1)))[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-6.5.5")
 @pytest.mark.parametrize(("steps", "status"), [(-2, 401), (-1, 200), (1, 200), (2, 401)])
 async def test_an_app_may_be_one_step_off_either_way(
     owner: Browser, browsers: NewBrowser, steps: int, status: int
@@ -253,7 +254,7 @@ async def test_a_token_lets_in_once_at_two_gateways_and_the_other_code_stays_goo
     assert (await verify(browser, await password_step(browser), recoveryCode=left))[0] == 200
 
 
-@pytest.mark.asvs("v5.0.0-9.2.2")
+@pytest.mark.asvs("v5.0.0-6.5.5", "v5.0.0-9.2.2")
 async def test_a_token_is_for_five_minutes_for_this_step_and_ends_with_the_sessions(
     gateway: Service, owner: Browser, browsers: NewBrowser, keys: Keys
 ) -> None:

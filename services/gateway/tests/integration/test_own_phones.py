@@ -127,6 +127,7 @@ async def test_four_wrong_codes_leave_the_right_one_good_and_it_is_taken_once(
     assert sorted(status for status, _ in answers) == [200, 400, 400]
 
 
+@pytest.mark.asvs("v5.0.0-6.5.5")
 async def test_a_code_ends_after_ten_minutes_with_the_next_one_and_with_removal(
     owner: Browser, bus: BusProbe, keys: Keys
 ) -> None:

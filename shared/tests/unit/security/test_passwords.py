@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import unicodedata
 from collections.abc import Iterator
 from unittest.mock import patch
 
@@ -42,8 +43,22 @@ async def test_the_end_of_a_long_password_counts_and_beyond_the_longest_none_is_
     assert not await passwords.verify(hashed, longest + "z")
 
 
-async def test_the_same_letters_from_another_keyboard_are_the_same_password(passwords: Passwords) -> None:
-    assert await passwords.verify(await passwords.hash("Ga\u0308rtnerplatz!"), "G\u00e4rtnerplatz!")
+@pytest.mark.asvs("v5.0.0-6.2.8")
+async def test_a_password_is_right_exactly_as_it_was_chosen(passwords: Passwords) -> None:
+    chosen = " G\u00e4rtnerplatz \ufb01ve  12 "
+    hashed = await passwords.hash(chosen)
+    assert await passwords.verify(hashed, chosen)
+    others = (
+        chosen.lower(),
+        chosen.swapcase(),
+        chosen.strip(),
+        chosen.rstrip(),
+        chosen.replace("  ", " "),
+        chosen[:-1],
+    )
+    for form in (*others, *(unicodedata.normalize(form, chosen) for form in ("NFD", "NFKC", "NFKD"))):
+        assert form != chosen
+        assert not await passwords.verify(hashed, form)
 
 
 async def test_a_lone_surrogate_is_a_wrong_password_and_no_error(passwords: Passwords) -> None:
