@@ -11,7 +11,16 @@ from koinonia_gateway.limits import Limiter
 from koinonia_gateway.settings import GatewaySettings
 from koinonia_gateway.store import churches
 
-SENDS = frozenset({messages.SEND, messages.SEND_TO_ME, conversations.REPLY, own_phones.ASK})
+SENDS = frozenset(
+    {
+        messages.SEND,
+        messages.SEND_TO_ME,
+        messages.SEND_AGAIN,
+        messages.RESEND_FAILED,
+        conversations.REPLY,
+        own_phones.ASK,
+    }
+)
 PLAN_SECONDS = 10.0  # so long a church's plan is not asked for again
 
 

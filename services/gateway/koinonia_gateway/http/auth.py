@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import structlog
+from aiohttp import web
 
 from koinonia import clock
 from koinonia.api import Endpoint, auth
@@ -70,6 +72,7 @@ class Auth:
             confirmation=confirmation,
             refusals=refusals,
             answer=self._answer,
+            end_session_there_was=self.end_session_there_was,
         )
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
@@ -96,6 +99,7 @@ class Auth:
             opened = await accounts.register(
                 tx, self._keys, request, password_hash=hashed, actor=actor_of(call.request)
             )
+        await self.end_session_there_was(call.request)
         return self._answer(opened)
 
     async def log_in(self, call: Call[LoginRequest, NoQuery]) -> Answer:
@@ -130,6 +134,7 @@ class Auth:
             raise AuthenticationFailed(_WRONG)
         if isinstance(opened, Awaited):
             return Answer(body=Login(mfa_required=True, mfa_token=tokens.issue(self._keys, opened.token)))
+        await self.end_session_there_was(call.request)
         return self._answer(opened)
 
     async def refresh(self, call: Call[None, NoQuery]) -> Answer:
@@ -152,19 +157,10 @@ class Auth:
 
     async def log_out(self, call: Call[None, NoQuery]) -> Answer:
         """No session any more; without one, nothing to do."""
-        text = call.request.cookies.get(REFRESH_COOKIE)
-        token = self._callers.access_token(call.request)
-        place = (token.church_id, token.session_id) if token is not None else None
-        if place is None and text:
-            async with self._database.across_churches() as tx:
-                found = await session_store.find_token(tx, tokens.digest_opaque(text))
-            place = (found["church_id"], found["session_id"]) if found is not None else None
+        place = await self._session_there_was(call.request)
         if place is not None:
-            church_id, session_id = place
-            self._callers.check_csrf(call.request, session_id)
-            async with self._database.tenant(church_id) as tx:
-                await accounts.log_out(tx, session_id, actor_of(call.request))
-            self._callers.forget_session(church_id, session_id)
+            self._callers.check_csrf(call.request, place[1])
+            await self._end(call.request, place)
         return Answer(cookies=self._cookies("", 0, "", 0))
 
     async def me(self, call: Call[None, NoQuery], tx: Transaction) -> Me:
@@ -206,6 +202,31 @@ class Auth:
         if row is None:
             raise AuthenticationFailed
         return ChurchView(id=row["church_id"], name=row["name"], timezone=row["timezone"], created_at=row["created_at"])
+
+    async def end_session_there_was(self, request: web.Request) -> None:
+        """End the session that a new one takes the place of in this browser: its cookies are written over, and nobody
+        could log it out any more. No other site's page gets as far as here."""
+        place = await self._session_there_was(request)
+        if place is not None:
+            await self._end(request, place)
+
+    async def _session_there_was(self, request: web.Request) -> tuple[UUID, UUID] | None:
+        """The church and the session that the browser's cookies are of, ended or not."""
+        token = self._callers.access_token(request)
+        if token is not None:
+            return token.church_id, token.session_id
+        text = request.cookies.get(REFRESH_COOKIE)
+        if not text:
+            return None
+        async with self._database.across_churches() as tx:
+            found = await session_store.find_token(tx, tokens.digest_opaque(text))
+        return None if found is None else (found["church_id"], found["session_id"])
+
+    async def _end(self, request: web.Request, place: tuple[UUID, UUID]) -> None:
+        church_id, session_id = place
+        async with self._database.tenant(church_id) as tx:
+            await accounts.log_out(tx, session_id, actor_of(request))
+        self._callers.forget_session(church_id, session_id)
 
     def _record_failure(self, account: asyncpg.Record | None, actor: Actor, reason: str) -> None:
         target = None if account is None else ("admin", account["id"])

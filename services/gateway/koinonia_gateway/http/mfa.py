@@ -1,11 +1,12 @@
 """The second factor: turned on, shown at the login, renewed, turned off."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import segno
+from aiohttp import web
 
 from koinonia.api import Endpoint, mfa
 from koinonia.api.common import NoQuery
@@ -41,6 +42,7 @@ class Mfa:
 
     Args:
         answer: makes the answer that sets a session's cookies.
+        end_session_there_was: ends the one that a login takes the place of.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Mfa:
         confirmation: Confirmation,
         refusals: Refusals,
         answer: Callable[[Opened], Answer],
+        end_session_there_was: Callable[[web.Request], Awaitable[None]],
     ) -> None:
         self._database = parts.database
         self._keys = parts.keys
@@ -62,6 +65,7 @@ class Mfa:
         self._confirmation = confirmation
         self._refusals = refusals
         self._answer = answer
+        self._end_session_there_was = end_session_there_was
 
     def handlers(self) -> Mapping[Endpoint, Handler]:
         # A wrong code is counted and then refused: each opens its transaction itself.
@@ -108,6 +112,7 @@ class Mfa:
                 opened = await cases.verify(tx, self._keys, person, proof)
         if opened is None:
             raise AuthenticationFailed("The code is wrong, or was used before.")
+        await self._end_session_there_was(call.request)
         return self._answer(opened)
 
     async def renew_recovery_codes(self, call: Call[MfaProofRequest, NoQuery]) -> RecoveryCodes:

@@ -158,6 +158,29 @@ async def test_a_login_gives_a_session_and_is_recorded(owner: Browser, browsers:
     await bus.next(ActionRecorded, lambda act: act.action == "login.succeeded")
 
 
+@pytest.mark.asvs("v5.0.0-7.2.4")
+async def test_a_login_ends_the_session_that_it_takes_the_place_of_and_no_other(
+    gateway: Service, owner: Browser, browsers: NewBrowser, bus: BusProbe
+) -> None:
+    thief, elsewhere = browsers(), browsers()
+    await elsewhere.log_in()
+    await thief.set(**owner.cookies())
+    assert (await thief.call("GET", "/api/auth/me"))[0] == 200
+    assert (await owner.log_in(password="not the password"))[0] == 401
+    assert (await thief.call("GET", "/api/auth/me"))[0] == 200
+    assert (await owner.log_in())[0] == 200
+    assert (await thief.call("GET", "/api/auth/me"))[0] == 401
+    assert [(await each.call("GET", "/api/auth/me"))[0] for each in (owner, elsewhere)] == [200, 200]
+    await bus.next(ActionRecorded, lambda act: act.action == "logout")
+    refresh_alone = owner.cookies()["refreshToken"]  # the access token has run out
+    await thief.set(**owner.cookies())
+    owner.session.cookie_jar.clear()
+    await owner.set(refreshToken=refresh_alone)
+    assert (await owner.register("naomi@hope.example", "Hope Chapel"))[0] == 201
+    assert (await thief.call("GET", "/api/auth/me"))[0] == 401
+    assert [(await each.call("GET", "/api/auth/me"))[0] for each in (owner, elsewhere)] == [200, 200]
+
+
 @pytest.mark.asvs("v5.0.0-6.2.8")
 async def test_a_password_logs_in_exactly_as_it_was_chosen(browsers: NewBrowser) -> None:
     chosen, browser = " Ga\u0308rten und \ufb01ve Birken ", browsers()

@@ -182,6 +182,9 @@ async def test_sends_and_billing_have_limits_of_the_whole_church_beside_the_prin
     assert (await owner.call("POST", conversation, body, headers=key, csrf=False, url=limited.url))[0] == 200
     status, answer = await owner.call("POST", "/api/messages/send", body, url=limited.url)
     assert (status, answer["error"]["code"]) == (429, "RATE_LIMITED")
+    for act in ("send-again", "resend-failed"):
+        path = f"/api/messages/{owner.church_id}/{act}"
+        assert (await owner.call("POST", path, headers=key, csrf=False, url=limited.url))[0] == 429
     assert 0 < int(owner.headers["Retry-After"]) <= 3600
     assert (owner.headers["RateLimit-Limit"], owner.headers["RateLimit-Remaining"]) == ("2", "0")
     assert (await owner.call("GET", "/api/messages", url=limited.url))[0] == 200

@@ -285,6 +285,19 @@ async def test_a_token_is_for_five_minutes_for_this_step_and_ends_with_the_sessi
     assert (await verify(browser, await password_step(browser), code=app.code()))[0] == 200
 
 
+@pytest.mark.asvs("v5.0.0-7.2.4")
+async def test_a_login_with_the_code_ends_the_session_that_it_takes_the_place_of(
+    owner: Browser, browsers: NewBrowser
+) -> None:
+    app, _ = await turn_on(owner)
+    thief = browsers()
+    await thief.set(**owner.cookies())
+    _, answer = await owner.log_in()
+    assert await is_in(thief)
+    assert (await verify(owner, answer["mfaToken"], code=app.code(1)))[0] == 200
+    assert [await is_in(each) for each in (owner, thief)] == [True, False]
+
+
 async def test_a_code_or_a_recovery_code_is_given_and_not_both(browsers: NewBrowser) -> None:
     for shown in ({}, {"code": "123456", "recoveryCode": "x"}):
         status, answer = await verify(browsers(), "x", **shown)
