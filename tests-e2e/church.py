@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -145,6 +146,18 @@ class Church:
     async def texts(self) -> list[Text]:
         """What the carrier has accepted from this church's number."""
         return await self.platform.carrier.texts(sender=self.number)
+
+    async def code(self, phone: str) -> str:
+        """The code in the last text to a phone; waited for."""
+
+        async def found() -> str | None:
+            texts = [text.text or "" for text in await self.texts() if text.recipient == phone]
+            told = re.search(r"\b\d{6}\b", texts[-1]) if texts else None
+            return told[0] if told else None
+
+        told = await wait_until(found, seconds=60, what="a text with a code")
+        assert isinstance(told, str)
+        return told
 
     async def agrees(self, message_id: UUID) -> list[Recipient]:
         """Check that counters, rows and the carrier's record tell the same of a message; the rows.

@@ -1,8 +1,11 @@
 """One of each kind of thing in a church, for requests that name them, and all that a church has, in one digest."""
 
+import asyncio
+import json
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -52,8 +55,11 @@ async def make_estates(church: Church, caller: Caller, count: int) -> list[dict[
     estates = [
         common | await _people_and_places(caller) | {"session": await _session(church, caller)} for _ in range(count)
     ]
+    await asyncio.gather(_own_phone(church, caller), _declined(church, caller, estates))
+    await _held(church, caller, estates)
     carrier = church.platform.carrier
     await carrier.order("final_status", [each["phone"] for each in estates], final_status="delivery_unconfirmed")
+    await carrier.order("final_status", [each["unreached"] for each in estates], final_status="delivery_failed")
     for estate in estates:
         estate.update(await _messages(caller, estate))
         for words in ("Hello there", "Anybody home?"):
@@ -82,7 +88,7 @@ async def _people_and_places(caller: Caller) -> dict[str, str]:
         body = {**person.row(), "lastName": word, "externalId": f"external-{number}-{word}", "groupIds": [group["id"]]}
         made = await _made(caller, "/api/members", body)
         estate[f"external id {number}"] = made["externalId"]
-        estate |= {"member": made["id"], "phone": made["phone"]} if number == 0 else {}
+        estate |= {"member": made["id"], "phone": made["phone"]} if number == 0 else {"unreached": made["phone"]}
     (person,) = people(1)
     for kind, first in (("double", "Ann"), ("other double", "Anna")):
         body = {**person.row(), "firstName": first, "lastName": word}
@@ -102,8 +108,65 @@ async def _session(church: Church, caller: Caller) -> str:
     return str(newest["id"])
 
 
+async def _own_phone(church: Church, caller: Caller) -> None:
+    """The caller's, to which drafts can be sent."""
+    phone = people(1)[0].phone
+    for path, body in (("", {"phone": phone}), ("/confirm", None)):
+        answer = await caller.send_json("POST", f"/api/auth/phone{path}", body or {"code": await church.code(phone)})
+        assert answer.status < 300, answer
+
+
+async def _declined(church: Church, caller: Caller, estates: list[dict[str, str]]) -> None:
+    """A message of each that the plan did not cover; then the church gets another plan, and it can be sent again."""
+    database = await asyncpg.connect(church.platform.state.read_processes()["postgres"].url)
+    try:  # what the tests' trial includes is more than anybody can use up
+        used_up = "UPDATE billing.subscriptions SET included_segments = 0 WHERE church_id = $1 RETURNING true"
+        assert await database.fetchval(used_up, church.id)
+    finally:
+        await database.close()
+    for estate in estates:
+        send = {"content": f"Too much {estate['word']}", "targetType": "groups", "targetIds": [estate["group"]]}
+        estate["declined"] = (await _made(caller, "/api/messages/send", send))["message"]["id"]
+
+    async def are_declined() -> bool:
+        answers = [await caller.send("GET", f"/api/messages/{estate['declined']}") for estate in estates]
+        return {answer.json()["status"] for answer in answers} == {"declined"}
+
+    await wait_until(are_declined, seconds=60, what="what the plan does not cover")
+    status, said = await church.platform.command("church", "plan", str(church.id), "growth")
+    assert status == 0, said
+
+
+async def _held(church: Church, caller: Caller, estates: list[dict[str, str]]) -> None:
+    """Two messages of each that somebody else has asked for, and that wait for the caller's word."""
+    somebody = {"Authorization": f"Bearer {await church.api_key('sender')}"}
+
+    async def sent(estate: dict[str, str], status: str) -> str | None:
+        """One's id, if that is its status: the church's settings hold within seconds."""
+        send = {
+            "content": f"Perhaps to {estate['word']}",
+            "targetType": "groups",
+            "targetIds": [estate["group"]],
+            "allowDuplicate": True,
+            "scheduledAt": (clock.now() + timedelta(days=700)).isoformat(),
+        }
+        answer = await caller.send("POST", "/api/messages/send", json.dumps(send).encode(), somebody)
+        assert answer.status == 202, answer
+        message = answer.json()["message"]
+        return str(message["id"]) if message["status"] == status else None
+
+    for above, status, kinds in ((0, "awaiting_approval", ("held", "other held")), (None, "scheduled", ("",))):
+        settings = f"/api/churches/{church.id}/settings"
+        answer = await caller.send_json("PATCH", settings, {"approvalAbove": above})
+        assert answer.status == 200, answer
+        for kind in kinds:
+            for estate in estates:
+                found = await wait_until(partial(sent, estate, status), what=f"a message that is {status}")
+                estate.update({kind: str(found)} if kind else {})
+
+
 async def _messages(caller: Caller, estate: dict[str, str]) -> dict[str, str]:
-    """One that goes out to two people and more, two that wait, one that recurs."""
+    """One that goes out to two people and more, and does not reach all; two that wait, one that recurs."""
     send = {"content": f"To {estate['word']}", "tags": [estate["word"]], "targetType": "groups"}
     sent = await _made(caller, "/api/messages/send", {**send, "targetIds": [estate["group"]]})
     waits = {

@@ -14,6 +14,7 @@ from .church import Church
 from .estates import Belongings, make_estates, uuids_in
 from .page import Route, all_routes
 from .tenants import (
+    IN_THE_END,
     KEY,
     OPEN,
     POSITION,
@@ -22,6 +23,7 @@ from .tenants import (
     Ask,
     Filled,
     New,
+    Of,
     Things,
     figures,
     identifiers,
@@ -77,6 +79,14 @@ async def test_naming_what_is_another_churchs_is_as_naming_what_never_was(new_ch
             replayed = (answer.status, answer.headers.get(REPLAYED)) == (request.ask.owner, "true")
             assert replayed or answer.status == 404, f"{request.sent}: {answer}"
         assert sum(answer.status != 404 for _, answer in again) > len(used) / 2
+        for name, ask in IN_THE_END.items():
+            new: list[str] = []
+            request = ask.filled(routes[name], lambda _place: live, newly(new))
+            request.headers[KEY] = f"key-{uuid4()}"
+            answer = await send(owner, request)
+            assert ask.is_answered(answer.status), answer
+            await trial.use_their_key(Used(routes[name], ask, request, new), live, twin, api_key)
+        assert trial.faults == []
 
 
 @dataclass
@@ -153,7 +163,7 @@ class Trial:
             request.headers["Authorization"] = f"Bearer {api_key}"  # another of our principals
         for replayed in (None, "true"):
             answer = await self._send(request)
-            if (answer.status, answer.headers.get(REPLAYED)) != (used.ask.owner, replayed):
+            if not used.ask.is_answered(answer.status) or answer.headers.get(REPLAYED) != replayed:
                 self.faults.append(f"{told} and our own: {answer}")
 
     async def _ask(
@@ -261,6 +271,20 @@ def test_a_new_place_of_an_identifier_is_told_with_what_to_add() -> None:
             f"POST /api/branches takes an identifier at {place!r} that is not tried as another church"
         )
         assert "let a request of `REQUESTS['POST /api/branches']` have `Of(<kind>)` there" in told
+
+
+def test_a_route_whose_key_or_whose_success_nobody_tries_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyed = replace(a_route("/api/messages/stop"), operation=header(KEY, {"type": "string"}))
+    given = a_route("/api/branches", body={"branchId": {"type": "string", "format": "uuid"}})
+    monkeypatch.delitem(IN_THE_END, str(keyed))
+    monkeypatch.setitem(REQUESTS, str(given), [Ask(body={"branchId": Of("home")}, owner=409), Ask(owner=201)])
+    key, place = [each for each in untried([keyed, given]) if "no route any more" not in each]
+    assert key.startswith("POST /api/messages/stop takes an idempotency key, and another church's is not tried")
+    assert place.startswith("POST /api/branches with an identifier at 'body branchId' is not tried with a request that")
+    monkeypatch.setitem(REQUESTS, str(given), [Ask(body={"branchId": Of("home")}, owner=409)])
+    whole, place = [each for each in untried([given]) if "no route any more" not in each]
+    assert whole == "POST /api/branches is not tried with a request that its owner gets 2xx for"
+    assert place.startswith("POST /api/branches with an identifier at 'body branchId'")
 
 
 def test_a_route_that_is_gone_is_told() -> None:
