@@ -44,6 +44,7 @@ APPROVALS = "services/messaging/tests/integration/test_approvals.py"
 EXCLUSIONS = "services/messaging/tests/integration/test_exclusions.py"
 URGENT = "services/messaging/tests/integration/test_quiet_hours.py"
 RESENDING = "services/messaging/tests/integration/test_resending.py"
+WEEKLY = "services/messaging/tests/integration/test_weekly_limit.py"
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,17 @@ MUTANTS = (
             f"{URGENT}::test_a_sender_sends_and_plans_nothing_urgent",
             f"{URGENT}::test_a_scheduled_message_becomes_urgent_by_an_admin_alone",
         ),
+    ),
+    Mutant(
+        "two messages at once both find room in somebody's week",
+        (
+            Edit(
+                "services/messaging/koinonia_messaging/broadcasts.py",
+                "        await weekly_store.lock(tx)\n",
+                "        pass\n",
+            ),
+        ),
+        (f"{WEEKLY}::test_of_two_messages_at_once_one_takes_the_last_text_of_a_week",),
     ),
     Mutant(
         "other quiet hours do not wake the lane that sleeps until the old ones end",

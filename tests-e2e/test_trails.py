@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -124,6 +125,43 @@ async def test_a_broadcast_waits_for_the_end_of_quiet_hours_and_an_urgent_one_do
     done = await church.client.messages.wait_until_completed(waiting.id, timeout_seconds=30)
     assert (done.counts.delivered, done.waiting_until) == (1, None)
     assert [text.text for text in await church.texts()] == ["The service is called off.", "Not now."]
+
+
+async def test_a_second_broadcast_in_a_week_is_left_out_by_the_weekly_limit_and_an_urgent_one_is_not(
+    church: Church,
+) -> None:
+    people = await church.add(2)
+    settings = await church.client.churches.change(church.id, ChurchSettingsPatch(weekly_limit=1))
+    assert settings.weekly_limit == 1
+    await wait_until(lambda: is_drained(church.platform), what="the news of the settings")
+    first = await church.send("The first of the week.")
+    done = await church.client.messages.wait_until_completed(first.id, timeout_seconds=60)
+    assert (done.counts.delivered, done.counts.suppressed) == (2, 0)
+
+    again = SendRequest(content="One too many.", target_type="all")
+    plan = await church.client.messages.preview(again)
+    assert (plan.recipients, plan.suppressed, plan.left_out.weekly_limit) == (2, 2, 2)
+    assert "weekly_limit" in [warning.code for warning in plan.warnings]
+    second = await church.client.messages.send(again)
+    done = await church.client.messages.wait_until_completed(second.id, timeout_seconds=60)
+    assert (done.counts.delivered, done.counts.suppressed) == (0, 2)
+    assert {row.error_code for row in await church.agrees(second.id)} == {"weekly_limit"}
+    trail = await trail_of(church, second, people[0].phone, *ASKED, "left_out")
+    reason = "It was not sent. This person has had as many texts this week as the church allows."
+    assert sentence(trail, "left_out") == reason
+
+    storm = SendRequest(content="Called off.", target_type="all", urgent=Urgent(reason="The storm."))
+    assert (await church.client.messages.preview(storm)).left_out.weekly_limit == 0
+    urgent = await church.client.messages.send(storm)
+    done = await church.client.messages.wait_until_completed(urgent.id, timeout_seconds=60)
+    assert (done.counts.delivered, done.counts.suppressed) == (2, 0)
+    await church.client.churches.change(church.id, ChurchSettingsPatch(weekly_limit=None))
+    await wait_until(lambda: is_drained(church.platform), what="the news of the settings")
+    third = await church.send("As many as we like.")
+    done = await church.client.messages.wait_until_completed(third.id, timeout_seconds=60)
+    assert (done.counts.delivered, done.counts.suppressed) == (2, 0)
+    wanted = Counter({"The first of the week.": 2, "Called off.": 2, "As many as we like.": 2})
+    assert Counter(text.text for text in await church.texts()) == wanted
 
 
 async def test_a_trail_tells_of_what_was_taken_back_or_came_too_late(church: Church) -> None:

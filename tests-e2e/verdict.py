@@ -61,7 +61,7 @@ def requests_with(platform: Platform, start: str) -> Iterator[str]:
 
 async def send_at_once(church: Church, caller: Caller) -> None:
     """Take back what settings may hold texts up by, and wait until all know: at night, an example's hours are quiet."""
-    at_once = {"undoSeconds": 0, "approvalAbove": None, "quietHours": None}
+    at_once = {"undoSeconds": 0, "approvalAbove": None, "quietHours": None, "weeklyLimit": None}
     assert (await caller.send_json("PATCH", f"/api/churches/{church.id}/settings", at_once)).status == 200
     await wait_until(lambda: is_drained(church.platform), what="the news of the settings")
 

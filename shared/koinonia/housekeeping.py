@@ -3,7 +3,7 @@
 A service cannot make its tables' partitions, which only the schema's owner may; it says so, long before they end.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -24,13 +24,18 @@ INTERVAL_SECONDS = 600.0
 DAYS_AHEAD = 31
 """Partitions are made three months ahead, every day: when only so many are left, nobody has made any for long."""
 
-_FORGETTING: tuple[Callable[[Transaction, int], Awaitable[int]], ...] = (inbox.forget, idempotency.forget)
+Forget = Callable[[Transaction, int], Awaitable[int]]
+"""Deletes up to so many rows whose time is over, of all churches; answers how many."""
+_FORGETTING: tuple[Forget, ...] = (inbox.forget, idempotency.forget)
 
 
-async def tidy(database: Database) -> int:
-    """Delete what is over, in batches of their own transactions; answers how many rows."""
+async def tidy(database: Database, also: Sequence[Forget] = ()) -> int:
+    """Delete what is over, in batches of their own transactions; answers how many rows.
+
+    ``also``: what the service has besides that every service has.
+    """
     deleted = 0
-    for forget in _FORGETTING:
+    for forget in (*_FORGETTING, *also):
         count = BATCH_ROWS
         while count == BATCH_ROWS:
             async with database.across_churches() as tx:
@@ -73,12 +78,12 @@ def _days_until(end: UUID | None) -> float:
     return (id_time(end) - clock.now()) / timedelta(days=1) if end is not None else 0.0
 
 
-async def keep_tidy(database: Database, life: Life) -> None:
+async def keep_tidy(database: Database, life: Life, also: Sequence[Forget] = ()) -> None:
     """Tidy and look every ten minutes, until the process stops."""
     while not life.stopping.is_set():
         try:
             await watch_partitions(database)
-            await tidy(database)
+            await tidy(database, also)
         except Exception as error:
             if not is_transient(error):
                 raise

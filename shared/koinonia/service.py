@@ -25,7 +25,7 @@ from koinonia.api.health import Check
 from koinonia.bus import Bus, Subscription
 from koinonia.db import Database
 from koinonia.errors import is_transient
-from koinonia.housekeeping import keep_tidy
+from koinonia.housekeeping import Forget, keep_tidy
 from koinonia.life import Life, watch_loop_lag
 from koinonia.security.keyring import KeyringInvalid
 from koinonia.security.keys import Keys
@@ -67,6 +67,7 @@ class ServiceDefinition:
         handlers: the endpoints that it answers.
         subscriptions: what it reacts to.
         loops: what runs by the clock; each ends soon after ``life.stopping`` is set.
+        forgetting: what deletes rows whose time is over, every ten minutes.
         routes: adds routes that the gateway alone calls.
         identify: who calls; behind the gateway, its signed word.
         operators_port: where metrics and details are served, if not beside the rest.
@@ -78,6 +79,7 @@ class ServiceDefinition:
     handlers: Mapping[Endpoint, Handler | Raw | Callable[..., Awaitable[Any]]] = field(default_factory=dict)
     subscriptions: Sequence[Subscription] = ()
     loops: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
+    forgetting: Sequence[Forget] = ()
     routes: Callable[[web.Application], None] | None = None
     identify: Identify | None = None
     operators_port: int | None = None
@@ -183,7 +185,7 @@ async def running(
         )
         for loop_name, loop in definition.loops.items():
             life.spawn(loop_name, loop())
-        life.spawn("housekeeping", keep_tidy(database, life))
+        life.spawn("housekeeping", keep_tidy(database, life, definition.forgetting))
         life.spawn("loop lag", watch_loop_lag(life))
         await probe.look()  # whoever asks for its health first is not kept waiting
         life.ready()

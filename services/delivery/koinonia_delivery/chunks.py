@@ -60,6 +60,7 @@ def number_fact(church_id: UUID) -> str:
 
 def _row(chunk: RecipientsResolved, each: ResolvedRecipient) -> NewRecipient:
     rendered = render_text(chunk.content, each.fields, chunk.media_urls)
+    left_out = "weekly_limit" if each.over_limit else each.left_out
     return NewRecipient(
         id=each.recipient_id,
         member_ids=each.member_ids,
@@ -69,6 +70,6 @@ def _row(chunk: RecipientsResolved, each: ResolvedRecipient) -> NewRecipient:
         encoding=rendered.encoding,
         segments=rendered.segments,
         branch_id=each.branch_id,
-        left_out=each.left_out,
-        left_out_sentence=LEFT_OUT_SENTENCES[each.left_out] if each.left_out is not None else None,
+        left_out=left_out,
+        left_out_sentence=LEFT_OUT_SENTENCES[left_out] if left_out is not None else None,
     )

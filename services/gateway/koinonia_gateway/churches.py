@@ -39,6 +39,7 @@ async def show(tx: Transaction, church_id: UUID) -> ChurchSettings:
         undo_seconds=row["undo_seconds"],
         approval_above=row["approval_above"],
         opt_out_line=row["opt_out_line"],
+        weekly_limit=row["weekly_limit"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
@@ -127,6 +128,7 @@ def church_changed(row: asyncpg.Record) -> ChurchChanged:
         undo_seconds=row["undo_seconds"],
         approval_above=row["approval_above"],
         opt_out_line=row["opt_out_line"],
+        weekly_limit=row["weekly_limit"],
     )
 
 
@@ -141,8 +143,12 @@ _SETTINGS = (
     "undo_seconds",
     "approval_above",
     "opt_out_line",
+    "weekly_limit",
 )
-_PLAIN = ("name", "timezone", "require_mfa", "retention_days", "undo_seconds", "approval_above", "opt_out_line")
+_PLAIN = (
+    *("name", "timezone", "require_mfa", "retention_days", "undo_seconds", "approval_above", "opt_out_line"),
+    "weekly_limit",
+)
 
 
 def _columns(patch: ChurchSettingsPatch) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from koinonia_messaging.http.stops import Stops
 from koinonia_messaging.importing import Importing
 from koinonia_messaging.schedule import Bells, Schedule
 from koinonia_messaging.settings import MessagingSettings
+from koinonia_messaging.store import weekly
 from koinonia_messaging.watching import Watchers
 
 
@@ -60,4 +61,5 @@ def build(parts: Parts[MessagingSettings]) -> ServiceDefinition:
             "import": importing.run,
             "watch": watchers.run,
         },
+        forgetting=(weekly.forget,),
     )

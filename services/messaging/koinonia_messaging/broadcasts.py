@@ -1,5 +1,6 @@
 """A message's way from its time to delivery: asked for, authorized or declined, streamed page by page."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
@@ -11,13 +12,15 @@ from koinonia.events import Envelope, Event
 from koinonia.events.billing import MessageAuthorized, MessageDeclined
 from koinonia.events.messaging import MessageDispatched, MessageDue, RecipientsResolved, RecipientsResolvedForTest
 from koinonia_messaging import approvals, progress
-from koinonia_messaging.domain.audience import Page, compose_page, page_of
+from koinonia_messaging.domain.audience import AudienceMember, Page, compose_page, page_of
 from koinonia_messaging.domain.figures import church_day
 from koinonia_messaging.domain.messages import AudienceFigures, outline
+from koinonia_messaging.domain.weekly import limit_at
 from koinonia_messaging.store import audience as audience_store
 from koinonia_messaging.store import broadcasts as broadcast_store
 from koinonia_messaging.store import plans as plan_store
 from koinonia_messaging.store import projections as projection_store
+from koinonia_messaging.store import weekly as weekly_store
 from koinonia_messaging.store.broadcasts import Broadcast
 
 log = structlog.get_logger()
@@ -73,8 +76,11 @@ async def stream_page(tx: Transaction, message_id: UUID, page_numbers: int = aud
     broadcast = await broadcast_store.find_streaming(tx, message_id)
     if broadcast is None or broadcast.dispatched_at is None:
         return False
+    if broadcast.weekly_limit is not None:
+        await weekly_store.lock(tx)
     members = await audience_store.list_page(tx, broadcast.target, broadcast.cursor, page_numbers)
-    recipients = compose_page(members, broadcast.text, broadcast.id, broadcast.dispatched_at)
+    limited = await _limited(tx, broadcast, members)
+    recipients = compose_page(members, broadcast.text, broadcast.id, broadcast.dispatched_at, limited)
     page = page_of(recipients, broadcast.text, broadcast.cursor)
     needed = broadcast.streamed_bound + page.segments
     if needed > broadcast.authorized_bound:
@@ -84,10 +90,22 @@ async def stream_page(tx: Transaction, message_id: UUID, page_numbers: int = aud
     if not await broadcast_store.advance(tx, broadcast, page, is_last=is_last):
         log.info("page_overtaken", message_id=str(message_id))
         return False
+    texted = [each.phone_index for each in page.recipients if each.gets_text]
     if not broadcast.test:
-        await plan_store.note_texted(tx, [each.phone_index for each in page.recipients if each.left_out is None])
+        await plan_store.note_texted(tx, texted)
+    if broadcast.weekly_limit is not None:
+        await weekly_store.note(tx, texted, broadcast.id, clock.now(), broadcast.resend_of)
     await outbox.add(tx, *await _events(tx, broadcast, page, is_last=is_last))
     return True
+
+
+async def _limited(tx: Transaction, broadcast: Broadcast, members: Sequence[AudienceMember]) -> frozenset[bytes]:
+    """Whose numbers have had as many texts this week as the church allows."""
+    limit = limit_at(broadcast.weekly_limit, clock.now(), urgent=broadcast.urgent, test=broadcast.test)
+    if limit is None:
+        return frozenset()
+    numbers = list({member.phone_index for member in members})
+    return await weekly_store.list_limited(tx, numbers, limit, broadcast.resend_of)
 
 
 async def _ask(tx: Transaction, broadcast: Broadcast, figures: AudienceFigures, *, at_least: int) -> bool:

@@ -34,10 +34,12 @@ from koinonia_messaging.domain.audience import Excluded, Target, Text, compose_p
 from koinonia_messaging.domain.messages import AudienceEmpty, AudienceFigures, check_length, outline, unknown_fields
 from koinonia_messaging.domain.plans import Tariff
 from koinonia_messaging.domain.texts import Draft
+from koinonia_messaging.domain.weekly import limit_at
 from koinonia_messaging.store import audience as audience_store
 from koinonia_messaging.store import messages as message_store
 from koinonia_messaging.store import plans as plan_store
 from koinonia_messaging.store import templates as template_store
+from koinonia_messaging.store import weekly as weekly_store
 from koinonia_messaging.store.messages import NewMessage
 
 SAMPLED_NUMBERS = 20
@@ -230,7 +232,7 @@ def _figures(message: NewMessage) -> dict[str, str]:
 
 
 def check_urgent(actor: Identity, *, urgent: bool) -> None:
-    """Let nobody but owners and admins, and keys with their rights, send what passes over the church's quiet hours.
+    """Let nobody but owners and admins, and keys with their rights, send what passes over quiet hours and the limit.
 
     Raises:
         Forbidden: a sender asks.
@@ -252,16 +254,18 @@ async def preview(tx: Transaction, actor: Identity, request: SendRequest, tariff
     target, figures = await _count(tx, request, text)
     taken = outline(text, figures)
     check_length(taken)
-    shapes = await plan_store.list_shapes(tx, target, text)
+    now, rules = clock.now(), draft.rules
+    due_at = message_store.due_at(request.scheduled_at, now, rules.undo_until(now))
+    limit = limit_at(rules.weekly_limit, due_at, urgent=request.urgent is not None, test=actor.test)
+    limited = 0 if limit is None else await weekly_store.count_limited(tx, target, limit)
+    shapes = await plan_store.list_shapes(tx, target, text, limit)
     if shapes is None:  # too many to render each: all count as the longest
-        counts = [SegmentCount(segments=taken.segments, recipients=figures.textable)]
+        counts = [SegmentCount(segments=taken.segments, recipients=figures.textable - limited)]
     else:  # thousands of long texts take a while: not on the loop that answers everybody
         counts = await asyncio.to_thread(
             plans.segment_counts, text, [(each.fields, each.recipients) for each in shapes]
         )
     segments = sum(each.segments * each.recipients for each in counts)
-    now, rules = clock.now(), draft.rules
-    due_at = message_store.due_at(request.scheduled_at, now, rules.undo_until(now))
     kind = await plan_store.find_number_kind(tx, request.number_id or draft.rules.number_id)
     first = await plan_store.count_first(tx, target)
     twin = await message_store.find_twin(
@@ -276,7 +280,7 @@ async def preview(tx: Transaction, actor: Identity, request: SendRequest, tariff
     samples = await _samples(tx, target, text)
     return MessagePreview(
         recipients=figures.numbers,
-        suppressed=figures.numbers - figures.textable,
+        suppressed=figures.numbers - figures.textable + limited,
         encoding=taken.encoding,
         segments=taken.segments,
         total_segments=taken.segment_bound,
@@ -286,13 +290,17 @@ async def preview(tx: Transaction, actor: Identity, request: SendRequest, tariff
         replaced=draft.replaced(),
         opt_out_line_added=draft.has_line_added,
         left_out=LeftOut(
-            no_consent=figures.numbers - figures.textable - figures.suppressed, suppressed=figures.suppressed
+            no_consent=figures.numbers - figures.textable - figures.suppressed,
+            suppressed=figures.suppressed,
+            weekly_limit=limited,
         ),
         segment_counts=counts,
         finishes_at=finishes_at,
         samples=samples,
         first_texts=first,
-        warnings=plans.warnings(draft, text, first, unknown, twin, is_too_late=is_too_late, waits_until=waits_until),
+        warnings=plans.warnings(
+            draft, text, first, unknown, twin, is_too_late=is_too_late, waits_until=waits_until, limited=limited
+        ),
         waits_until=waits_until,
     )
 

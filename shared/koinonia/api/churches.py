@@ -30,6 +30,10 @@ ApprovalAbove = Annotated[
     int,
     Meta(ge=0, description="A message to more people than these waits for a second owner or admin; null: none does"),
 ]
+WeeklyLimit = Annotated[
+    int,
+    Meta(ge=1, le=50, description="No more broadcasts than these reach a number in seven days; null: as many as go"),
+]
 
 
 class QuietHours(Request, frozen=True, kw_only=True):
@@ -71,6 +75,7 @@ class ChurchSettings(Response, frozen=True, kw_only=True):
     updated_at: datetime
     undo_seconds: UndoSeconds = 0
     approval_above: ApprovalAbove | None = None
+    weekly_limit: WeeklyLimit | None = None
 
     @override
     @classmethod
@@ -102,6 +107,7 @@ class ChurchSettingsPatch(Request, frozen=True, kw_only=True):
     undo_seconds: UndoSeconds | UnsetType = UNSET
     approval_above: ApprovalAbove | UnsetType | None = UNSET
     opt_out_line: OptOutLine | UnsetType | None = UNSET
+    weekly_limit: WeeklyLimit | UnsetType | None = UNSET
 
     @override
     @classmethod
@@ -148,7 +154,9 @@ PATCH_SETTINGS = Endpoint(
     "`retentionDays`. `undoSeconds`, `approvalAbove` and `optOutLine` hold for what is sent from then on, within "
     "seconds, as do sender defaults, but for a number that cannot send. Quiet hours hold within seconds, also for what "
     "waits already: no broadcast begins in them, and at their end all goes on by itself; replies and other texts that "
-    "one person waits for go at any time. Where clocks are changed, they last as long as clocks show a quiet time.",
+    "one person waits for go at any time. Where clocks are changed, they last as long as clocks show a quiet time. "
+    "`weeklyLimit`: a number that has had so many broadcasts in the last seven days gets no other but an urgent one; "
+    "they are counted from when it is set.",
     request=ChurchSettingsPatch,
     response=ChurchSettings,
     roles=MANAGERS,

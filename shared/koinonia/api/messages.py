@@ -415,10 +415,13 @@ class ReplacedCharacter(Response, frozen=True, kw_only=True):
 
 
 class LeftOut(Response, frozen=True, kw_only=True):
-    """Numbers that get no text, by reason: nobody there has agreed to texts, or the number has opted out."""
+    """Numbers that get no text, by reason: nobody there has agreed to texts, the number has opted out, or it has had as
+    many as the church's weekly limit allows by the time that this would go.
+    """
 
     no_consent: int
     suppressed: int
+    weekly_limit: int = 0
 
     @override
     @classmethod
@@ -453,6 +456,7 @@ class SendWarning(Response, frozen=True, kw_only=True):
                     "duplicate",
                     "too_late",
                     "quiet_hours",
+                    "weekly_limit",
                 ]
             }
         ),

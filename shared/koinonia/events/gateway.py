@@ -26,6 +26,7 @@ class ChurchChanged(Event, frozen=True, kw_only=True):
     undo_seconds: int = 0  # so long an accepted message waits before it is sent
     approval_above: int | None = None  # a broadcast to more people waits for a second admin; None: none does
     opt_out_line: str | None = None  # below each broadcast that does not tell how to opt out; None: none
+    weekly_limit: int | None = None  # no more broadcasts than these to a number in seven days; None: as many as go
 
 
 class AdminChanged(Event, frozen=True, kw_only=True):

@@ -117,6 +117,11 @@ class ResolvedRecipient(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     fields: dict[str, str]  # values for the text's fields
     left_out: Literal["no_consent", "suppressed"] | None = None  # why this number gets no text
     branch_id: UUID | None = None  # whose people it is counted with: the first member's of a family
+    over_limit: bool = False  # gets no text either: it had as many this week as the church allows
+
+    @property
+    def gets_text(self) -> bool:
+        return self.left_out is None and not self.over_limit
 
 
 class RecipientsResolved(Event, frozen=True, kw_only=True):

@@ -36,6 +36,7 @@ ACROSS = frozenset(
         *(f"messaging.{table}" for table in ("day_figures", "message_branches", "branch_figures")),
         "messaging.recurring_messages",
         "messaging.imports",
+        "messaging.bulk_texts",
         *(f"delivery.{table}" for table in ("numbers", "number_orders", "broadcasts", "recipients", "work")),
         "delivery.lanes",
         "delivery.retentions",

@@ -9,6 +9,7 @@ from koinonia.sms import Encoding, render, segments
 LEFT_OUT_SENTENCES = {
     "no_consent": "This person has not agreed to get texts.",
     "suppressed": "This person has opted out.",
+    "weekly_limit": "This person has had as many texts this week as the church allows.",
 }
 
 

@@ -166,6 +166,7 @@ class World:
                 fields=each.fields,
                 left_out=each.left_out,
                 branch_id=each.branch_id,
+                over_limit=each.over_limit,
             )
             for each in people
         ]

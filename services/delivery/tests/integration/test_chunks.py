@@ -68,7 +68,12 @@ async def test_a_chunk_killed_before_its_commit_is_stored_once_when_it_comes_aga
 
 async def test_left_out_and_opted_out_numbers_are_suppressed_at_once(world: World) -> None:
     await world.suppress(1)
-    people = [world.person(0, left_out="no_consent"), world.person(1), world.person(2)]
+    people = [
+        world.person(0, left_out="no_consent"),
+        world.person(1),
+        world.person(2),
+        world.person(3, over_limit=True),
+    ]
     chunk = world.chunk(people)
     await world.apply("delivery.chunks", chunk)
     by_text = {row["text"]: (row["status"], row["error_code"]) for row in await world.rows(chunk.message_id)}
@@ -76,8 +81,9 @@ async def test_left_out_and_opted_out_numbers_are_suppressed_at_once(world: Worl
         "Hi Anna0": ("suppressed", "no_consent"),
         "Hi Anna1": ("suppressed", "suppressed"),
         "Hi Anna2": ("queued", None),
+        "Hi Anna3": ("suppressed", "weekly_limit"),
     }
-    assert (await world.updates())[0].changes == {"suppressed": 2, "queued": 1}
+    assert (await world.updates())[0].changes == {"suppressed": 3, "queued": 1}
     assert len(await world.work()) == 1
 
 

@@ -233,7 +233,10 @@ async def test_what_shall_never_go_says_why_from_its_row_alone(world: World) -> 
     await world.suppress(0)
     await world.claim()
     suppressed = await world.store()
+    chunk = world.chunk([world.person(1, over_limit=True)])
+    await world.apply("delivery.chunks", chunk)
     for message_id, event, reason in (
+        (chunk.message_id, "left_out", "This person has had as many texts this week as the church allows."),
         (expired, "expired", "It could not be sent in time."),
         (cancelled, "cancelled", "the message was cancelled."),
         (opted_out, "left_out", "This person has opted out."),

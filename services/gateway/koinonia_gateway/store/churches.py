@@ -24,7 +24,7 @@ async def insert(tx: Transaction, *, name: str, timezone: str, region: str, at: 
 _STATE = """
         church_id, name, timezone, region, status, version,
         quiet_from, quiet_until, require_mfa, default_number_id, retention_days,
-        undo_seconds, approval_above, opt_out_line"""
+        undo_seconds, approval_above, opt_out_line, weekly_limit"""
 
 _FIND = statement(
     "churches.find",
@@ -60,8 +60,8 @@ _UPDATE = statement(
     UPDATE churches
     SET
         name = $2, timezone = $3, quiet_from = $4, quiet_until = $5, require_mfa = $6, default_number_id = $7,
-        retention_days = $8, undo_seconds = $9, approval_above = $10, opt_out_line = $11, version = version + 1,
-        updated_at = $12
+        retention_days = $8, undo_seconds = $9, approval_above = $10, opt_out_line = $11, weekly_limit = $12,
+        version = version + 1, updated_at = $13
     WHERE church_id = $1
     RETURNING {_STATE.strip()}
     """,
@@ -81,11 +81,12 @@ async def update(
     undo_seconds: int,
     approval_above: int | None,
     opt_out_line: str | None,
+    weekly_limit: int | None,
     at: datetime,
 ) -> asyncpg.Record | None:
     """Write the settings of a locked church; answers it at its next version."""
     values = (name, timezone, quiet_from, quiet_until, require_mfa, default_number_id, retention_days)
-    return await tx.fetch_row(_UPDATE, tx.tenant, *values, undo_seconds, approval_above, opt_out_line, at)
+    return await tx.fetch_row(_UPDATE, tx.tenant, *values, undo_seconds, approval_above, opt_out_line, weekly_limit, at)
 
 
 _UPDATE_STATUS = statement(

@@ -25,6 +25,10 @@ async def patch(browser: Browser, body: Any, **more: Any) -> Answer:
     return await browser.call("PATCH", f"/api/churches/{browser.church_id}/settings", body, **more)
 
 
+def fields_of(act: ActionRecorded) -> set[str]:
+    return set(act.details.get("fields", "").split(","))
+
+
 async def test_all_settings_are_kept_told_and_recorded(bus: BusProbe, owner: Browser) -> None:
     await bus.next(ChurchChanged)
     number_id = new_id()
@@ -38,6 +42,7 @@ async def test_all_settings_are_kept_told_and_recorded(bus: BusProbe, owner: Bro
         "undoSeconds": 30,
         "approvalAbove": 500,
         "optOutLine": "Reply STOP to opt out",
+        "weeklyLimit": 3,
     }
 
     async def taken() -> bool:
@@ -58,14 +63,21 @@ async def test_all_settings_are_kept_told_and_recorded(bus: BusProbe, owner: Bro
     )
     assert (told.default_number_id, told.retention_days, told.require_mfa) == (number_id, 365, False)
     assert (told.undo_seconds, told.approval_above) == (30, 500)
-    assert told.opt_out_line == "Reply STOP to opt out"
+    assert (told.opt_out_line, told.weekly_limit) == ("Reply STOP to opt out", 3)
     acts = [each.data for each in await bus.all(ActionRecorded) if each.data.action == "church.changed"]
-    await bus.next(ActionRecorded, lambda act: "retention_days" in act.details.get("fields", ""))
+    await bus.next(ActionRecorded, lambda act: {"retention_days", "weekly_limit"} <= fields_of(act))
     assert all((str(act.actor_id), act.address) == (owner.admin_id, "127.0.0.1") for act in acts)
 
     status, answer = await patch(
         owner,
-        {"quietHours": None, "retentionDays": None, "approvalAbove": None, "senderDefaults": {}, "optOutLine": None},
+        {
+            "quietHours": None,
+            "retentionDays": None,
+            "approvalAbove": None,
+            "senderDefaults": {},
+            "optOutLine": None,
+            "weeklyLimit": None,
+        },
     )
     assert (status, answer["quietHours"], answer["retentionDays"]) == (200, None, None)
     assert (answer["undoSeconds"], answer["approvalAbove"]) == (30, None)
@@ -73,6 +85,7 @@ async def test_all_settings_are_kept_told_and_recorded(bus: BusProbe, owner: Bro
     told = (await bus.next(ChurchChanged)).data
     assert (told.version, told.quiet_from, told.default_number_id, told.name) == (4, None, None, "Grace")
     assert (told.opt_out_line, answer["optOutLine"]) == (None, None)
+    assert (told.weekly_limit, answer["weeklyLimit"]) == (None, None)
 
 
 async def test_what_is_so_already_is_no_change(bus: BusProbe, owner: Browser) -> None:
@@ -101,6 +114,10 @@ async def test_what_is_so_already_is_no_change(bus: BusProbe, owner: Browser) ->
         ({"retentionDays": 3651}, "retentionDays"),
         ({"undoSeconds": 601}, "undoSeconds"),
         ({"approvalAbove": -1}, "approvalAbove"),
+        ({"weeklyLimit": 0}, "weeklyLimit"),
+        ({"weeklyLimit": 51}, "weeklyLimit"),
+        ({"weeklyLimit": 1.5}, "weeklyLimit"),
+        ({"weeklyLimit": "3"}, "weeklyLimit"),
         ({"requireMfa": None}, "requireMfa"),
         ({"senderDefaults": {"numberId": str(new_id())}}, "senderDefaults.numberId"),
     ],

@@ -18,6 +18,7 @@ class SendingRules(msgspec.Struct, frozen=True):
     approval_above: int | None = None  # people; None: no message waits for a second admin
     number_id: UUID | None = None  # from which one goes that names no other; None: as delivery chooses
     quiet_hours: QuietHours | None = None
+    weekly_limit: int | None = None  # broadcasts to a number in seven days; None: as many as go
 
     def undo_until(self, now: datetime) -> datetime | None:
         """Until when a message that is accepted now is not sent; None: it need not wait."""

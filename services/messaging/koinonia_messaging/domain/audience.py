@@ -1,6 +1,6 @@
 """Who gets a message: one recipient per number, the names of a family together."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Literal
@@ -79,16 +79,23 @@ class Text(msgspec.Struct, frozen=True):
 
 
 def compose_page(
-    members: Iterable[AudienceMember], text: Text, message_id: UUID, dispatched_at: datetime
+    members: Iterable[AudienceMember],
+    text: Text,
+    message_id: UUID,
+    dispatched_at: datetime,
+    limited: Collection[bytes] = (),
 ) -> tuple[ResolvedRecipient, ...]:
-    """Make recipients, one per number, out of members in the order of their numbers."""
+    """Make recipients, one per number, out of members in the order of their numbers.
+
+    ``limited``: the numbers that have had as many texts this week as the church allows.
+    """
     names = sms.field_names(text.content)
-    return tuple(_recipients(members, names, message_id, dispatched_at, smart=text.smart))
+    return tuple(_recipients(members, names, message_id, dispatched_at, limited, smart=text.smart))
 
 
 def page_of(recipients: tuple[ResolvedRecipient, ...], text: Text, cursor: bytes) -> Page:
     """A page of recipients, with what it is billed and where the next one begins."""
-    segments = sum(text.copy_segments(each.fields) for each in recipients if each.left_out is None)
+    segments = sum(text.copy_segments(each.fields) for each in recipients if each.gets_text)
     return Page(recipients, segments, recipients[-1].phone_index if recipients else cursor)
 
 
@@ -97,19 +104,22 @@ def _recipients(
     names: tuple[str, ...],
     message_id: UUID,
     dispatched_at: datetime,
+    limited: Collection[bytes],
     *,
     smart: bool,
 ) -> Iterator[ResolvedRecipient]:
     for phone_index, sharing in groupby(members, key=lambda member: member.phone_index):
         family = list(sharing)
+        reason = left_out(family)
         yield ResolvedRecipient(
             recipient_id=derived_id(dispatched_at, message_id.bytes, phone_index),
             member_ids=tuple(member.id for member in family),
             phone_index=phone_index,
             phone_ciphertext=family[0].phone_ciphertext,
             fields=field_values(family, names, smart=smart),
-            left_out=left_out(family),
+            left_out=reason,
             branch_id=family[0].branch_id,
+            over_limit=reason is None and phone_index in limited,
         )
 
 

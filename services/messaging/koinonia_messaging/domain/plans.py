@@ -58,8 +58,11 @@ def warnings(
     *,
     is_too_late: bool,
     waits_until: datetime | None = None,
+    limited: int = 0,
 ) -> list[SendWarning]:
-    """What to look at before sending. ``waits_until``: for the end of quiet hours."""
+    """What to look at before sending. ``waits_until``: for the end of quiet hours; ``limited``: people who have had as
+    many texts this week as the church allows.
+    """
     found = {}
     if unknown:
         found["unknown_fields"] = f"Nobody in there has a value for {', '.join(unknown)}."
@@ -74,6 +77,11 @@ def warnings(
         found["duplicate"] = f"Message {twin} says the same to the same people within a minute of this one."
     if waits_until is not None:
         found["quiet_hours"] = "It would wait for the end of your quiet hours: send it as urgent if it must not."
+    if limited:
+        whom = "1 person has" if limited == 1 else f"{limited} people have"
+        found["weekly_limit"] = (
+            f"{whom} had as many texts this week as you allow: send it as urgent if they must get it."
+        )
     if is_too_late:
         found["too_late"] = "It would not be through by doNotSendAfter: what is left then expires."
     return [SendWarning(code=code, message=message) for code, message in found.items()]

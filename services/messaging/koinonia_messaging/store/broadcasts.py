@@ -36,6 +36,8 @@ class Broadcast(msgspec.Struct, frozen=True, kw_only=True):
     urgent: bool
     test: bool
     approved_people: int | None  # None: nobody has approved it
+    resend_of: UUID | None  # it goes to those whom that one did not reach
+    weekly_limit: int | None = None  # its church's, while it is streamed; None: none, or it is a test
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -234,7 +236,7 @@ async def claim_streaming(tx: Transaction, leases: Leases, limit: int) -> list[W
 _FIND_STREAMING = statement(
     "messages.find_streaming",
     """
-    SELECT *
+    SELECT *, CASE WHEN NOT test THEN (SELECT weekly_limit FROM churches) END AS weekly_limit
     FROM messages
     WHERE id = $1 AND status = 'sending' AND paused_at IS NULL AND NOT resolved AND NOT awaiting_answer
     """,
@@ -441,4 +443,6 @@ def _broadcast(row: asyncpg.Record) -> Broadcast:
         urgent=row["urgent_reason"] is not None,
         test=row["test"],
         approved_people=row["approved_people"],
+        resend_of=row["resend_of"],
+        weekly_limit=row.get("weekly_limit"),
     )

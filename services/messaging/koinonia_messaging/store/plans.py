@@ -8,6 +8,8 @@ import msgspec
 from koinonia import sms
 from koinonia.db import Transaction, statement
 from koinonia_messaging.domain.audience import TOGETHER, Target, Text
+from koinonia_messaging.domain.weekly import WeeklyLimit
+from koinonia_messaging.store import weekly
 from koinonia_messaging.store.audience import FIELD_VALUES, SMART, fetch, reading
 
 MOST_SHAPES = 5000
@@ -15,10 +17,9 @@ MOST_SHAPES = 5000
 
 # Values are grouped by what the count of segments sees of them: of plain ones, and of those that are UCS-2 in any case,
 # the length. What cleaning would change, or holds pairs, stands for itself.
-_SHAPES = reading(
-    "shapes",
+_SHAPES_SQL = (
     """
-    WITH numbers AS (
+    WITH {limited}numbers AS (
         SELECT phone_index
         FROM members
         WHERE deleted_at IS NULL AND {audience}
@@ -50,11 +51,19 @@ _SHAPES = reading(
     FROM numbers
     LEFT JOIN shaped USING (phone_index)
     LEFT JOIN suppressions ON suppressions.phone_index = numbers.phone_index AND suppressions.suppressed
-    WHERE suppressions.phone_index IS NULL
+    WHERE suppressions.phone_index IS NULL{and_not_limited}
     GROUP BY 1
     LIMIT $13
-    """,
-    values=13,
+    """
+)
+_SHAPES = reading("shapes", _SHAPES_SQL.replace("{limited}", "").replace("{and_not_limited}", ""), values=13)
+# Another one, so that a church without a weekly limit pays nothing for it.
+_SHAPES_WITHIN_LIMIT = reading(
+    "shapes_within_limit",
+    _SHAPES_SQL.replace("{limited}", f"{weekly.over_limit('texted_at > $14', '$15::int')}, ").replace(
+        "{and_not_limited}", " AND numbers.phone_index NOT IN (SELECT phone_index FROM limited)"
+    ),
+    values=15,
 )
 # One UTF-16 unit each, and what no GSM alphabet has; other letters stand for themselves, too.
 _OUTSIDE_GSM = "\u0100-\u024f\u0400-\u05ff\u1e00-\u1eff\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3"
@@ -69,10 +78,16 @@ class Shape(msgspec.Struct, frozen=True):
     recipients: int
 
 
-async def list_shapes(tx: Transaction, target: Target, text: Text) -> Sequence[Shape] | None:
-    """The textable numbers of an audience, by what the text's fields come to; None: that is of too many kinds."""
+async def list_shapes(
+    tx: Transaction, target: Target, text: Text, limit: WeeklyLimit | None = None
+) -> Sequence[Shape] | None:
+    """The numbers of an audience that get the text, by what its fields come to; None: that is of too many kinds."""
+    names = sms.field_names(text.content)
     values = (text.smart, *SMART, TOGETHER, sms.PLAIN_PATTERN, _WIDE, sms.LONGEST_VALUE, MOST_SHAPES + 1)
-    rows = await fetch(tx, _SHAPES, target, sms.field_names(text.content), *values)
+    if limit is None:
+        rows = await fetch(tx, _SHAPES, target, names, *values)
+    else:
+        rows = await fetch(tx, _SHAPES_WITHIN_LIMIT, target, names, *values, limit.since, limit.texts)
     if len(rows) > MOST_SHAPES:
         return None
     return [Shape(msgspec.json.decode(row["fields"], type=dict[str, str]), row["recipients"]) for row in rows]

@@ -17,9 +17,9 @@ _SAVE_CHURCH = statement(
     """
     INSERT INTO churches (
         church_id, version, name, timezone, region, status, undo_seconds, approval_above, opt_out_line,
-        default_number_id, quiet_from, quiet_until
+        default_number_id, quiet_from, quiet_until, weekly_limit
     )
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT (church_id) DO UPDATE
     SET version = excluded.version,
         name = excluded.name,
@@ -31,7 +31,8 @@ _SAVE_CHURCH = statement(
         opt_out_line = excluded.opt_out_line,
         default_number_id = excluded.default_number_id,
         quiet_from = excluded.quiet_from,
-        quiet_until = excluded.quiet_until
+        quiet_until = excluded.quiet_until,
+        weekly_limit = excluded.weekly_limit
     WHERE churches.version < excluded.version
     RETURNING xmax = 0
     """,
@@ -55,6 +56,7 @@ async def save_church(tx: Transaction, church: ChurchChanged) -> bool:
             church.default_number_id,
             church.quiet_from,
             church.quiet_until,
+            church.weekly_limit,
         )
     )
 
@@ -70,7 +72,7 @@ def hours_of(row: asyncpg.Record) -> QuietHours | None:
 
 
 RULES = f"""
-        undo_seconds, approval_above, {QUIET_HOURS},
+        undo_seconds, approval_above, weekly_limit, {QUIET_HOURS},
         (
             SELECT number_id
             FROM numbers
@@ -87,7 +89,13 @@ async def find_rules(tx: Transaction) -> SendingRules:
 
 def rules_of(row: asyncpg.Record) -> SendingRules:
     """The rules by the columns of ``RULES``; a number that cannot send is none."""
-    return SendingRules(row["undo_seconds"] or 0, row["approval_above"], row["rule_number_id"], hours_of(row))
+    return SendingRules(
+        undo_seconds=row["undo_seconds"] or 0,
+        approval_above=row["approval_above"],
+        number_id=row["rule_number_id"],
+        quiet_hours=hours_of(row),
+        weekly_limit=row["weekly_limit"],
+    )
 
 
 _FIND_TIMEZONE = statement("churches.find_timezone", "SELECT timezone FROM churches")

@@ -1,10 +1,11 @@
 """One recipient per number: families, fields, who is left out, ids that come out the same again."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from koinonia import ids
 from koinonia_messaging.domain.audience import AudienceMember, Text, compose_page, page_of
+from koinonia_messaging.domain.weekly import WeeklyLimit, limit_at
 
 MESSAGE = ids.new_id()
 AT = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
@@ -54,6 +55,26 @@ def test_a_number_is_left_out_when_it_opted_out_or_nobody_on_it_consents() -> No
         "no_consent",
         "suppressed",
     ]
+
+
+def test_a_number_that_has_had_as_many_as_allowed_gets_no_text_unless_something_else_keeps_it_from_it() -> None:
+    people = [member(1, 1), member(2, 2), member(3, 3, opted_in=False), member(4, 4, suppressed=True)]
+    limited = {bytes([digit]) * 16 for digit in (1, 3, 4)}
+    recipients = compose_page(people, Text("Hi", False), MESSAGE, AT, limited)
+    assert [(each.left_out, each.over_limit, each.gets_text) for each in recipients] == [
+        (None, True, False),
+        (None, False, True),
+        ("no_consent", False, False),
+        ("suppressed", False, False),
+    ]
+    assert page_of(recipients, Text("Hi", False), b"").segments == 1
+
+
+def test_a_limit_holds_for_texts_that_are_neither_urgent_nor_tests() -> None:
+    assert limit_at(3, AT, urgent=False, test=False) == WeeklyLimit(3, AT - timedelta(days=7))
+    assert limit_at(3, AT, urgent=True, test=False) is None
+    assert limit_at(3, AT, urgent=False, test=True) is None
+    assert limit_at(None, AT, urgent=False, test=False) is None
 
 
 def test_a_page_is_billed_for_the_copies_that_are_sent() -> None:

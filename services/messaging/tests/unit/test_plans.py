@@ -53,5 +53,7 @@ def test_one_person_is_one_and_a_line_that_is_added_says_how_to_opt_out() -> Non
     )
     (warning,) = warnings(draft, draft.write(), 1, [], None, is_too_late=False)
     assert (warning.code, warning.message.startswith("1 person gets")) == ("first_text_without_name", True)
+    (warning,) = warnings(draft, draft.write(), 0, [], None, is_too_late=False, limited=1)
+    assert (warning.code, warning.message.startswith("1 person has")) == ("weekly_limit", True)
     assert warnings(draft, draft.write(), 0, [], None, is_too_late=False) == []
     assert [each.code for each in warnings(draft, draft.write(), 0, [], None, is_too_late=True)] == ["too_late"]

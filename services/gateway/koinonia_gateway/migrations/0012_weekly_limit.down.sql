@@ -1,0 +1,1 @@
+ALTER TABLE churches DROP COLUMN weekly_limit;

@@ -1,0 +1,2 @@
+DROP TABLE bulk_texts;
+ALTER TABLE churches DROP COLUMN weekly_limit;
