@@ -58,8 +58,18 @@ class _Commands(click.Group):
 def koinonia() -> None:
     """Koinonia: a texting platform for churches."""
     # A command's output is its own; what the modules below it log is shown where it is a warning.
-    level = structlog.make_filtering_bound_logger(logging.WARNING)
-    structlog.configure(wrapper_class=level, logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    structlog.configure(
+        processors=[_drop_slow_statements, *structlog.get_config()["processors"]],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+
+
+def _drop_slow_statements(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Who runs a command can do nothing about a statement that took long; a service's operators can."""
+    if event["event"] == "statement_slow":
+        raise structlog.DropEvent
+    return event
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
