@@ -147,7 +147,7 @@ async def all_is_applied(webhooks: Webhooks, signer: Signer, other: Church) -> N
     await still_works(other)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 async def test_no_forged_altered_or_stale_webhook_changes_anything(
     new_church: NewChurch, webhooks: Webhooks, signer: Signer
 ) -> None:
@@ -257,7 +257,7 @@ def told_by_stripe() -> list[bytes]:
     return [payment(*each) for each in kinds]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 async def test_no_forged_altered_or_stale_word_of_stripe_changes_anything(
     platform: Platform, webhooks: Webhooks, told_by_stripe: list[bytes]
 ) -> None:

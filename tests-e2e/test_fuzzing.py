@@ -349,7 +349,7 @@ async def owner(church: Church) -> AsyncIterator[Caller]:
         yield caller
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.asvs("v5.0.0-2.2.1", "v5.0.0-2.2.2")
 async def test_every_route_is_reached_with_success_and_with_the_name_of_each_wrong_field(
     church: Church, owner: Caller

@@ -45,7 +45,7 @@ _FIGURES = re.compile(r"\d+")
 READ_AGAIN = 6
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.asvs("v5.0.0-8.2.2", "v5.0.0-8.4.1")
 async def test_naming_what_is_another_churchs_is_as_naming_what_never_was(new_church: NewChurch) -> None:
     theirs, ours = await new_church(), await new_church()

@@ -19,6 +19,8 @@ from koinonia.cli.up import Options, Platform
 # Started as a shell starts it with & (SIGINT ignored) or nohup (SIGHUP ignored): says which signals it hears of.
 IGNORING = """
 import asyncio, signal, sys
+for each in (signal.SIGINT, signal.SIGHUP):  # whatever the tests themselves were started with
+    signal.signal(each, signal.SIG_DFL)
 for name in sys.argv[1:]:
     signal.signal(signal.Signals[name], signal.SIG_IGN)
 from koinonia.cli import up
