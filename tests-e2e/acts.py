@@ -45,7 +45,7 @@ _SUCCEEDED = """
     SELECT DISTINCT action
     FROM compliance.audit_log
     WHERE church_id = $1 AND service = 'gateway' AND outcome = 'success'
-        AND actor_id IS NOT NULL AND address IS NOT NULL AND request_id IS NOT NULL
+        AND (actor_id IS NOT NULL OR actor_kind = 'anonymous') AND address IS NOT NULL AND request_id IS NOT NULL
 """
 
 
