@@ -27,7 +27,7 @@ def budgets() -> dict[str, int]:
     return {path: int(count) for path, _, count in lines}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 async def test_every_route_that_reads_keeps_its_budget_however_much_there_is(church: Church) -> None:
     things = await make_one_of_each(church)
     routes = [each for each in await all_routes(church.platform.url) if each.method == "GET" and not each.is_public]
@@ -65,22 +65,22 @@ async def add_more(church: Church, things: Mapping[str, UUID]) -> None:
 
 
 async def least(church: Church, caller: Caller, route: Route, things: Mapping[str, UUID]) -> int:
-    """The fewest of three times: where the gateway has forgotten a session, after a second, it asks for that too."""
-    return min(
-        [await statements(church, caller, route, things) for _ in range(3 if owner_of(route) == "gateway" else 1)]
-    )
+    """The fewest statements of three times, one right after the other: a session that the gateway has not seen for a
+    second is asked for, too. Its owner's access log is read after them, which may take longer than that.
+    """
+    path = route.url(**{name: things[place(route, name)] for name in route.ids})
+    url = path + ("?limit=100" if "limit" in route.query else "")
+    answers = [await caller.send("GET", url) for _ in range(3 if owner_of(route) == "gateway" else 1)]
+    assert {answer.status for answer in answers} == {200}, (path, answers)
+    return min([await statements(church, route, answer.headers["X-Request-Id"]) for answer in answers])
 
 
 def owner_of(route: Route) -> str:
     return str(route.operation["x-owner"])
 
 
-async def statements(church: Church, caller: Caller, route: Route, things: Mapping[str, UUID]) -> int:
-    """How many the route's owner ran, by its access log."""
-    path = route.url(**{name: things[place(route, name)] for name in route.ids})
-    answer = await caller.send("GET", path + ("?limit=100" if "limit" in route.query else ""))
-    assert answer.status == 200, (path, answer)
-    request_id = answer.headers["X-Request-Id"]
+async def statements(church: Church, route: Route, request_id: str) -> int:
+    """How many the route's owner ran for a request, by its access log."""
 
     def logged() -> list[int]:
         served = church.platform.entries(owner_of(route), "request_served")
