@@ -80,6 +80,16 @@ class Transport:
         """A long answer, as it comes."""
         url = self._url + endpoint.url(**ids)
         async with self._session.get(url, headers=headers, timeout=_STREAM_TIMEOUT) as response:
+            if response.status == 200:
+                yield response.content
+                return
+            refused = await _error(response)
+        if not (self._is_browser and refused.code == "AUTH_ERROR" and self._has_cookies()):
+            raise refused
+        # The access token had run out.
+        await self._send(auth.REFRESH, self._url + auth.REFRESH.path, {}, None, {})
+        self._csrf_token = None
+        async with self._session.get(url, headers=headers, timeout=_STREAM_TIMEOUT) as response:
             if response.status != 200:
                 raise await _error(response)
             yield response.content
