@@ -259,6 +259,14 @@ async def test_waiting_ends_with_the_last_state_or_in_time(url: str, platform: P
             await client.messages.wait_until_completed(MESSAGE_ID, timeout_seconds=0)
 
 
+async def test_a_stream_begins_though_the_access_token_has_run_out(browser: Client, platform: Platform) -> None:
+    await browser.auth.login("a@b.co", "secret")
+    platform.access.clear()
+    async with asyncio.timeout(20):
+        versions = [progress.version async for progress in browser.messages.events(MESSAGE_ID)]
+    assert versions == [1, 2, 3, 4, 5]
+
+
 async def test_a_refused_stream_is_an_error(url: str) -> None:
     async with Client(url) as client:
         with pytest.raises(ApiError, match="AUTH_ERROR"):
